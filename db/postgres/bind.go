@@ -223,8 +223,8 @@ order by s.id for update of s`)
 // queueLockIdentities adds the locking of identities to the batch, in the order of their
 // shards and uuids. locked gets each with the person to whom it is bound, or uuid.Nil.
 //
-// Who may be bound to a person is read before, without a lock, so an identity may not be
-// bound to the person any more.
+// The identities of a person are read before, without a lock. Meanwhile one of them can
+// have been unbound.
 func queueLockIdentities(b *pgx.Batch, ids []uuid.UUID, locked func(id, person uuid.UUID)) {
 	for n, ids := range byShard(ids) {
 		b.Queue(lockIdentitiesSQL, ids, n).Query(func(rows pgx.Rows) error {

@@ -29,9 +29,9 @@
 // # Divided tables
 //
 // The tables of identities and sessions may be partitioned by shard, or distributed
-// by Citus. Every statement about known users or sessions names one shard. Others
-// read all shards and lock nothing, and no statement writes to two kinds of
-// tables. Only the log-in, the deletion of expired sessions and the estimate of an
+// by Citus. Every statement that writes or locks known users or sessions names one
+// shard. Others read all shards and lock nothing, and no statement writes to two
+// kinds of tables. Only the log-in, the deletion of expired sessions and the estimate of an
 // app's sessions have another form for plain tables, which is faster there; see
 // [Store.isDivided].
 //

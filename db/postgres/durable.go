@@ -81,11 +81,14 @@ var errUnconfirmed = &auth.Error{
 }
 
 // noteUnconfirmed receives every notice of the server. A commit whose wait for the
-// standby was cancelled succeeds with a warning. The warning's text is in the server's
+// standby was cancelled succeeds with a warning, and so does one that failed on a worker of
+// Citus. The warning's text is in the server's
 // language and its code is that of any warning, so the function that raises it
 // identifies it.
 func noteUnconfirmed(c *pgconn.PgConn, n *pgconn.Notice) {
-	if n.Routine == "SyncRepWaitForLSN" {
+	switch n.Routine {
+	case "SyncRepWaitForLSN", // of PostgreSQL
+		"FinishRemoteTransactionCommit": // of Citus
 		c.CustomData()[unconfirmed] = true
 	}
 }

@@ -24,9 +24,8 @@ where uuid = $1 and shard = $3`)
 	eraseAuditSQL    = statement(`
 update audit set detail = detail - $2::text[] where identity_uuid = $1 and detail ?| $2::text[]`)
 
+	madeByPhoneSQL = statement(`select source = 'phone' and external_id = id::text from persons where id = $1`)
 	// Another binding to the person locks the person's row first, which is locked here.
-	madeByPhoneSQL = statement(`
-select source = 'phone' and external_id = id::text from persons where id = $1`)
 	sharedSQL            = statement(`select exists (select 1 from identities where person_id = $1 and uuid <> $2)`)
 	forgetPersonSQL      = statement(`update persons set phone = null, name = '', attributes = '{}', updated_at = $2 where id = $1`)
 	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = $1`)

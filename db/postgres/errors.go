@@ -17,11 +17,10 @@ import (
 
 // SQLSTATEs and their classes, see appendix A of PostgreSQL's manual.
 const (
-	stateReadOnly        = "25006" // read_only_sql_transaction: a primary that became a standby
-	stateIdleInTx        = "25P03" // idle_in_transaction_session_timeout
-	stateLockUnavailable = "55P03" // lock_not_available
-	stateUniqueViolation = "23505" // unique_violation
-
+	stateReadOnly            = "25006" // read_only_sql_transaction: a primary that became a standby
+	stateIdleInTx            = "25P03" // idle_in_transaction_session_timeout
+	stateLockUnavailable     = "55P03" // lock_not_available
+	stateUniqueViolation     = "23505" // unique_violation
 	stateForeignKeyViolation = "23503" // foreign_key_violation
 )
 

@@ -140,10 +140,10 @@ func (s *Store) exchangeInTwo(ctx context.Context, x *session.ExchangeParams) (s
 			return err
 		}
 		switch refused = l.refusal(); {
-		case errors.Is(refused, auth.AppDisabled):
-			return refused
-		case refused != nil:
+		case errors.Is(refused, auth.IdentityDisabled), errors.Is(refused, auth.PersonDisabled):
 			return nil //nolint:nilerr // what was written about the identity stays
+		case refused != nil:
+			return refused
 		}
 		if g, err = l.grant(ctx, tx); err != nil {
 			return err

@@ -33,7 +33,7 @@ delete from sessions where id = any (array(
 	expiredSessionsSQL = statement(`select id from sessions where expires_at < $1 order by expires_at limit $2`)
 	deleteOfShardSQL   = statement(`
 delete from sessions where shard = $2 and id = any (array(
-  select id from sessions where id = any ($1) and shard = $2 order by id for update skip locked))`)
+  select id from sessions where id = any ($1) and shard = $2 and expires_at < $3 order by id for update skip locked))`)
 )
 
 // DeleteExpired implements [session.Store].
@@ -64,8 +64,8 @@ func (s *Store) deleteExpired(ctx context.Context, sessionsBefore, now time.Time
 		if err != nil {
 			return 0, err
 		}
-		for n, ids := range byShard(expired) {
-			b.Queue(deleteOfShardSQL, ids, n).Exec(deleted)
+		for shard, ids := range byShard(expired) {
+			b.Queue(deleteOfShardSQL, ids, shard, auth.StoredTime(sessionsBefore)).Exec(deleted)
 		}
 	} else {
 		b.Queue(deleteSessionsSQL, auth.StoredTime(sessionsBefore), limit).Exec(deleted)

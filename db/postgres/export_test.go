@@ -61,3 +61,14 @@ func Shows(s *Store) map[string]func(ctx context.Context, name string) (string, 
 
 // SetSlotWait sets the timeout for a free connection.
 func SetSlotWait(s *Store, d time.Duration) { s.pool.wait = d }
+
+// EstimateByShard is the estimate of live sessions on distributed tables.
+func EstimateByShard(ctx context.Context, s *Store, apps []string, now time.Time) int {
+	return s.estimateByShard(ctx, apps, now)
+}
+
+// TableKind returns what kind of tables the store has found.
+func TableKind(ctx context.Context, s *Store) (string, error) {
+	kind, err := s.tableKind(ctx)
+	return string(kind), err
+}

@@ -57,10 +57,10 @@ type Store struct {
 	// timeline changes when the server refuses to read a part of it.
 	timeline   atomic.Pointer[timelineQueries]
 	comparison comparison
-	// known is the server that the connections lead to, and divided what its tables are:
-	// see [Store.isDivided].
-	known   known
-	divided atomic.Pointer[bool]
+	// known is the server that the connections lead to, and tables what kind of tables it
+	// has: see [Store.tableKind].
+	known  known
+	tables atomic.Pointer[tableKind]
 	// resets counts how often all connections were replaced.
 	resets atomic.Int64
 	// target is the server for new connections.

@@ -25,13 +25,13 @@ type known struct {
 // so all connections are made again. This happens once, because the new connections
 // find the known timeline.
 //
-// Without a deployment, as before the migration or if the role may not read it, none is
+// It also reads what kind of tables the database has. Without a deployment, as before the migration or if the role may not read it, none is
 // compared. A server that rejects writes has no timeline.
 func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 	bounded, cancel := context.WithTimeout(ctx, conn.Config().ConnectTimeout)
 	defer cancel()
 	h := s.timeline.Load()
-	results, err := conn.PgConn().Exec(bounded, dividedSQL+`; `+deploymentSQL+`; `+h.name).ReadAll()
+	results, err := conn.PgConn().Exec(bounded, tableKindSQL+`; `+deploymentSQL+`; `+h.name).ReadAll()
 	if err != nil && !refusesPart(err) {
 		return fmt.Errorf("read the database's deployment and timeline: %w", err)
 	}
@@ -41,8 +41,7 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 			found[i] = string(r.Rows[0][0])
 		}
 	}
-	divided, deployment, name := found[0] == "t", found[1], found[2]
-	s.divided.Store(&divided)
+	tables, deployment, name := tableKind(found[0]), found[1], found[2]
 	k := &s.known
 	k.Lock()
 	defer k.Unlock()
@@ -54,6 +53,7 @@ func (s *Store) recognise(ctx context.Context, conn *pgx.Conn) error {
 			"postgres: the database belongs to another deployment (%s) than at the first connection of this process (%s): correct the database's name or address, or restart the process if it should use this database",
 			cmp.Or(deployment, "unknown"), k.deployment)}
 	}
+	s.tables.Store(&tables)
 	if name == "" {
 		return nil
 	}

@@ -129,7 +129,9 @@ func lockRestorable(ctx context.Context, tx *transaction, rows []session.Restora
 	for n, ids := range byShard(sessions) {
 		b.Queue(lockRestorableSessionsSQL, ids, n).Query(read(scanRestorableSession))
 	}
-	b.Queue(lockRestorableAppsSQL, apps).Query(read(scanRestorableApp))
+	if len(apps) > 0 {
+		b.Queue(lockRestorableAppsSQL, apps).Query(read(scanRestorableApp))
+	}
 	return found, run(ctx, tx, &b)
 }
 
@@ -180,7 +182,9 @@ func queueRestoration(b *pgx.Batch, d session.Restoration, now time.Time) error 
 	}
 	// The cutoffs of these ends are among those that are queued last.
 	_ = queueEndOnly(b, auth.EndRevoked, now, ended...)
-	b.Queue(setEpochsSQL, apps, epochs, auth.StoredTime(now))
+	if len(apps) > 0 {
+		b.Queue(setEpochsSQL, apps, epochs, auth.StoredTime(now))
+	}
 	for _, e := range d.Events {
 		if err := queueAudit(b, e); err != nil {
 			return err

@@ -274,14 +274,10 @@ func (s *Store) countLive(ctx context.Context, apps []string, now time.Time) (n 
 }
 
 // estimateLive returns the planner's estimate. The planner knows nothing of distributed
-// tables, so the sessions of one shard are counted on divided tables: the sessions of an
-// app are spread evenly over the shards.
-func (s *Store) estimateLive(ctx context.Context, apps []string, now time.Time) (n int, err error) {
-	if divided, err := s.isDivided(ctx); divided || err != nil {
-		if err == nil {
-			err = s.pool.QueryRow(ctx, countShardSQL, apps, now, rand.IntN(shard.Count)).Scan(&n) //nolint:gosec // any shard will do
-		}
-		return n * shard.Count, err
+// tables.
+func (s *Store) estimateLive(ctx context.Context, apps []string, now time.Time) (int, error) {
+	if kind, err := s.tableKind(ctx); err != nil || kind == tablesCitus {
+		return s.estimateByShard(ctx, apps, now), err
 	}
 	var text []byte
 	if err := s.pool.QueryRow(ctx, estimateLiveSQL, apps, now).Scan(&text); err != nil {
@@ -296,4 +292,14 @@ func (s *Store) estimateLive(ctx context.Context, apps []string, now time.Time) 
 		return 0, fmt.Errorf("decode the query plan: %w", err)
 	}
 	return int(plans[0].Plan.Rows), nil
+}
+
+// estimateByShard counts the sessions of one shard and multiplies: the sessions of an app
+// are spread evenly over the shards. If even that takes too long or fails, the estimate is
+// 0: a revocation does not depend on it.
+func (s *Store) estimateByShard(ctx context.Context, apps []string, now time.Time) (n int) {
+	counting, cancel := context.WithTimeout(ctx, s.countTimeout)
+	defer cancel()
+	_ = s.pool.QueryRow(counting, countShardSQL, apps, now, rand.IntN(shard.Count)).Scan(&n) //nolint:gosec // each shard is as good as another
+	return n * shard.Count
 }

@@ -253,9 +253,9 @@ func TestRevokeUsesIndexes(t *testing.T) {
 	}
 }
 
-// TestRevokeAppEstimatesByShard checks the estimate on divided tables, with one session in
-// each shard.
-func TestRevokeAppEstimatesByShard(t *testing.T) {
+// TestEstimateByShard checks the estimate on distributed tables, with one session in each
+// shard.
+func TestEstimateByShard(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Empty(t)
 	if err := openStore(t, dsn).Migrate(t.Context(), shardtest.Sealed); err != nil {
@@ -272,9 +272,79 @@ select gen_random_uuid(), n, $1, 'openid', 'o-' || n, 'k', $2, $2 from generate_
 	b.exec(b.raw, `
 insert into sessions (id, shard, identity_uuid, appid, ver, epoch, generation, rotated_at, started_at, idle_expires_at, expires_at)
 select gen_random_uuid(), shard, uuid, appid, 1, 0, 1, $1, $1, $2, $2 from identities`, now, now.Add(idle))
+	if got := postgres.EstimateByShard(t.Context(), b.store, []string{appID}, now); got != shard.Count {
+		t.Errorf("the estimate is %d, want %d", got, shard.Count)
+	}
 	postgres.SetCountTimeout(b.store, time.Nanosecond)
-	got, err := b.store.Revoke(t.Context(), revokeParams(session.Target{AppID: appID}))
-	if err != nil || got.Sessions != shard.Count {
-		t.Errorf("Revoke() = %+v, error %v; want %d sessions", got, err, shard.Count)
+	if got := postgres.EstimateByShard(t.Context(), b.store, []string{appID}, now); got != 0 {
+		t.Errorf("the estimate is %d after the timeout, want 0", got)
+	}
+}
+
+// TestRevokePersonDuringUnbinding checks that a revocation leaves alone an identity that
+// was unbound after it had found the person's identities.
+func TestRevokePersonDuringUnbinding(t *testing.T) {
+	t.Parallel()
+	for name, to := range map[string]bool{"unbound": false, "bound to another person": true} {
+		for _, call := range []struct {
+			name string
+			do   func(b *bed, p auth.Person) <-chan result
+		}{
+			{"a revocation", func(b *bed, p auth.Person) <-chan result { return b.startRevoke(session.Target{Person: p.ID}) }},
+			{"a ban", func(b *bed, p auth.Person) <-chan result {
+				return start(func() (session.Granted, error) {
+					_, err := b.store.DisablePerson(b.t.Context(), p.ID, adminEvent("x"))
+					return session.Granted{}, err
+				})
+			}},
+		} {
+			t.Run(call.name+" while the identity is "+name, func(t *testing.T) {
+				t.Parallel()
+				b := newBed(t)
+				s := b.exchange()
+				p := b.personOf(s)
+				other := auth.Person{ID: newID(), ExternalID: "E-2"}
+				b.insertPerson(b.raw, other)
+				tx := b.begin()
+				var next any
+				if to {
+					next = other.ID
+				}
+				b.exec(tx, `update identities set person_id = $2 where uuid = $1`, s.Identity, next)
+				done := call.do(b, p)
+				b.untilWaiting(1, row)
+				b.commit(tx)
+				b.succeeds(<-done)
+				if n := b.number(b.raw, `select (select count(*) from sessions where ended_at is not null) + (select count(*) from cutoffs) + (select count(*) from identities where person_disabled_at is not null)`); n != 0 {
+					t.Error("an identity of somebody else was affected")
+				}
+			})
+		}
+	}
+}
+
+// TestReconnectElsewhereKeepsTheKind checks that a refused database of another deployment
+// does not change the form of the statements.
+func TestReconnectElsewhereKeepsTheKind(t *testing.T) {
+	t.Parallel()
+	b := newBed(t)
+	before, err := postgres.TableKind(t.Context(), b.store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := pgtest.Empty(t)
+	if err := openStore(t, elsewhere).Migrate(t.Context(), shardtest.Sealed); err != nil {
+		t.Fatal(err)
+	}
+	if before == "plain" {
+		if err := partitionInto(t.Context(), elsewhere, "2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.store.Reconnect(t.Context(), elsewhere); err == nil {
+		t.Error("Reconnect() accepts the database of another deployment")
+	}
+	if after, err := postgres.TableKind(t.Context(), b.store); err != nil || after != before {
+		t.Errorf("the kind of tables was %s and is %s (%v)", before, after, err)
 	}
 }

@@ -47,22 +47,37 @@ func byShard(ids []uuid.UUID) iter.Seq2[int16, []uuid.UUID] {
 	}
 }
 
-// dividedSQL reports whether the tables of users are partitioned by shard or may be
-// distributed by Citus. It works before the migration, too.
-var dividedSQL = statement(`
-select exists (select from pg_catalog.pg_class where oid = to_regclass('public.sessions') and relkind = 'p')
-  or exists (select from pg_catalog.pg_extension where extname = 'citus')`)
+// tableKind is what kind of tables the database has for identities and sessions.
+type tableKind string
 
-// isDivided reports whether statements must be in the form for divided tables. That form
-// works on all tables, and the other one is faster on plain tables. Every new connection
-// reads it, see [Store.recognise].
-func (s *Store) isDivided(ctx context.Context) (bool, error) {
-	if s.divided.Load() == nil {
+const (
+	tablesPlain       tableKind = "plain"
+	tablesPartitioned tableKind = "partitioned"
+	tablesCitus       tableKind = "citus" // they may be distributed
+)
+
+// tableKindSQL reads the kind. It works before the migration, too, and for every role.
+var tableKindSQL = statement(`
+select case
+  when to_regclass('pg_catalog.pg_dist_partition') is not null then 'citus'
+  when exists (select from pg_catalog.pg_class where oid = to_regclass('public.sessions') and relkind = 'p') then 'partitioned'
+  else 'plain' end`)
+
+// tableKind returns the kind that the newest connection found.
+func (s *Store) tableKind(ctx context.Context) (tableKind, error) {
+	if s.tables.Load() == nil {
 		c, err := s.pool.Acquire(ctx)
 		if err != nil {
-			return false, err
+			return "", err
 		}
 		c.Release()
 	}
-	return *s.divided.Load(), nil
+	return *s.tables.Load(), nil
+}
+
+// isDivided reports whether statements must be in the form for divided tables. That form
+// works on all tables, and the other one is faster on plain tables.
+func (s *Store) isDivided(ctx context.Context) (bool, error) {
+	kind, err := s.tableKind(ctx)
+	return kind != tablesPlain, err
 }

@@ -187,7 +187,7 @@ var cutoffTests = []test{
 			last = b
 		}
 	}},
-	{"the cutoff of a deleted session names no app", func(t *testing.T, f *fixture) {
+	{"the cutoff of a deleted session still names its app", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)
 		f.mustRevoke(t, session.Target{Session: s.ID}, t0, 1)
 		f.exec(t, `delete from sessions where id = ?`, s.ID.String())

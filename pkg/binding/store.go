@@ -43,8 +43,8 @@ type Store interface {
 	// Bind binds the identity of a session to a person. It does nothing if the identity
 	// is bound to the person already.
 	//
-	// It locks the person's row first, then in one statement the session's own identity
-	// and the person's identities in the same app. Then it locks their sessions. The
+	// It locks the person's row first, then the session's own identity and the person's
+	// identities in the same app. Then it locks their sessions. The
 	// session of the request is one of them; it must be live and have the ver of its
 	// token.
 	//

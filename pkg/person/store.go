@@ -14,10 +14,10 @@ import (
 // them, bind tickets, and the delays of attempts to bind.
 //
 // One use case with its cutoffs and its audit event is one transaction. Locks are taken
-// in the order persons by id, identities by id, sessions by id, cutoffs. Errors are the
-// named ones, the context's, or [auth.StorageUnavailable]. Apps restricts the caller to
-// identities of these apps: identities of other apps do not exist for the caller. Nil
-// means all apps. Persons belong to no app.
+// in the order persons by id, identities by shard and uuid, sessions by shard and id,
+// cutoffs. Errors are the named ones, the context's, or [auth.StorageUnavailable]. Apps
+// restricts the caller to identities of these apps: identities of other apps do not exist
+// for the caller. Nil means all apps. Persons belong to no app.
 type Store interface {
 	FactKeyStore
 

@@ -23,8 +23,8 @@ import (
 //   - Errors are those named at each method, the context's, or
 //     [auth.StorageUnavailable] when the database does not answer; any other
 //     error is a defect.
-//   - Locks are taken in one order: persons by id, identities by id, sessions
-//     by id, apps by appid (when epochs are raised), then the cutoff id under
+//   - Locks are taken in one order: persons by id, identities by shard and
+//     uuid, sessions by shard and id, apps by appid (when epochs are raised), then the cutoff id under
 //     one advisory lock as the transaction's last statement, so that cutoff ids
 //     appear in commit order. Paths that end sessions lock the rows above the
 //     sessions first, each kind in its own statement.
@@ -34,7 +34,7 @@ type Store interface {
 
 	// Exchange logs a platform account in: it creates or updates the identity
 	// and inserts a session from the values that this write returned, in one round
-	// trip. A known unionid is never replaced by an empty one, and the uuid of
+	// trip, or two on tables that are divided by shard. A known unionid is never replaced by an empty one, and the uuid of
 	// a known identity never changes.
 	//
 	// Afterwards the identity has at most MaxSessions live sessions, the new

@@ -176,7 +176,7 @@ create index bind_attempts_expires_at on bind_attempts (expires_at);
 -- in commit order. AUTOINCREMENT never reuses an id after pruning. ver 0 means
 -- every token of the session. session_appid is the app of the session that a session
 -- cutoff ends, so that a service key restricted to apps receives only the cutoffs of
--- their sessions. It is null if the session's row was already deleted; every key
+-- their sessions. It is null if the app is not known; every key
 -- receives such a cutoff.
 create table cutoffs (
     id            integer primary key autoincrement,

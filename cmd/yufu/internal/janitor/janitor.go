@@ -20,7 +20,7 @@ const (
 	// interval is the mean pause between rounds. A pause varies by half of it either way, so
 	// that replicas do not clean at the same time.
 	interval = 10 * time.Minute
-	// batch is the number of rows that one statement deletes.
+	// batch is the number of rows of each kind that one call deletes.
 	batch = 1000
 	// keep is the time for which an expired session is kept, so that an operator can
 	// investigate an incident.
