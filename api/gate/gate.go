@@ -18,8 +18,10 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"reflect"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -154,12 +156,17 @@ func sendNext(sub *cutoffs.Subscription, send func([]byte) error) (changed <-cha
 }
 
 // onOwnStack returns the result of f, which it calls in another goroutine: a stream would
-// keep the deep stack that a database driver needs. A panic of f is passed on.
+// keep the deep stack that a database driver needs. A panic of f is passed on, with its
+// stack.
 func onOwnStack(f func() bool) (result bool) {
-	var panicked any
+	var panicked error
 	var call sync.WaitGroup
 	call.Go(func() {
-		defer func() { panicked = recover() }()
+		defer func() {
+			if v := recover(); v != nil {
+				panicked = fmt.Errorf("%v\n%s", v, debug.Stack())
+			}
+		}()
 		result = f()
 	})
 	call.Wait()

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/go-chi/chi/v5"
 )
 
 // Stream answers a request with a body that has no planned end. It calls run with a
@@ -24,12 +26,13 @@ func Stream(w http.ResponseWriter, r *http.Request, timeout time.Duration, run f
 	}
 	out := http.NewResponseController(w)
 	event := EventOf(r.Context())
-	if event.detachable && r.ProtoMajor == 1 && r.Body == http.NoBody {
+	if event.detachable && r.ProtoMajor == 1 && r.Method == http.MethodGet && r.Body == http.NoBody {
 		if conn, _, err := out.Hijack(); err == nil {
 			s := &stream{conn: conn, timeout: timeout, chunked: r.ProtoAtLeast(1, 1), run: run}
 			s.head = s.header(w.Header())
-			// The request's context is done when the handler has returned.
-			s.ctx, s.gone = context.WithCancel(context.WithoutCancel(r.Context()))
+			// The request's context is done when the handler has returned, and chi gives the
+			// context of its route to another request.
+			s.ctx, s.gone = context.WithCancel(context.WithValue(context.WithoutCancel(r.Context()), chi.RouteCtxKey, nil))
 			event.stream = s
 			return
 		}
@@ -102,15 +105,22 @@ func (s *stream) serve(event *Event, finish func()) {
 	}
 }
 
-// awaitEnd ends the context when the client closes the connection. It discards what the
-// client sends: with unread data, closing the connection could cut off the answer.
+// maxDiscarded bounds what a client sends after its request, in bytes. It has nothing to
+// send.
+const maxDiscarded = 4 << 10
+
+// awaitEnd ends the context when the client closes the connection or sends too much. It
+// discards what the client sends: with unread data, closing the connection could cut off
+// the answer.
 func (s *stream) awaitEnd() {
 	defer s.gone()
 	buf := make([]byte, 64)
-	for {
-		if _, err := s.conn.Read(buf); err != nil {
+	for discarded := 0; discarded < maxDiscarded; {
+		n, err := s.conn.Read(buf)
+		if err != nil {
 			return
 		}
+		discarded += n
 	}
 }
 

@@ -139,6 +139,17 @@ func TestStream(t *testing.T) {
 			}
 		})
 		s.dial(t, getX)
+		// Even the header can take longer than the timeout, and then nothing is sent.
+		poll := time.NewTicker(time.Millisecond)
+		defer poll.Stop()
+		for len(s.observations()) == 0 {
+			<-poll.C
+		}
+	})
+	t.Run("a client that sends and sends is dropped", func(t *testing.T) {
+		t.Parallel()
+		s := newStreamer(t, time.Minute, false, func(ctx context.Context, _ func([]byte) error) { <-ctx.Done() })
+		s.dial(t, getX+strings.Repeat("x", 16<<10))
 		<-s.ended
 	})
 	t.Run("a panic is logged and cuts the answer", func(t *testing.T) {
