@@ -141,7 +141,7 @@ func (s *Store) exchangeInTwo(ctx context.Context, x *session.ExchangeParams) (s
 		}
 		switch refused = l.refusal(); {
 		case errors.Is(refused, auth.IdentityDisabled), errors.Is(refused, auth.PersonDisabled):
-			return nil //nolint:nilerr // what was written about the identity stays
+			return nil // what was written about the identity stays
 		case refused != nil:
 			return refused
 		}
