@@ -2,10 +2,11 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -79,9 +80,7 @@ func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, li
 			if err != nil {
 				return err
 			}
-			b.Cutoffs, err = pgx.AppendRows([]auth.Cutoff(nil), rows, func(row pgx.CollectableRow) (auth.Cutoff, error) {
-				return scanCutoff(row, &b)
-			})
+			b, err = scanCutoffs(rows, limit)
 			return err
 		})
 	}
@@ -92,31 +91,41 @@ func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, li
 		s.reset()
 		return cutoffs.Batch{}, &auth.Error{Code: auth.StorageUnavailable, Err: errReadOnly}
 	}
-	if b.Cutoffs[0].ID == 0 {
-		b.Cutoffs = nil // the one row of an empty batch
-	}
 	return b, nil
 }
 
-// scanCutoff reads a row, and what the first row has about the batch.
-func scanCutoff(row pgx.CollectableRow, b *cutoffs.Batch) (auth.Cutoff, error) {
-	var (
-		c                    auth.Cutoff
-		timeline, keys, apps *string
-		deployment           *uuid.UUID
-		now, expires         *time.Time
-		last                 *int64
-	)
-	err := row.Scan(&timeline, &deployment, &now, &last, &keys, &apps,
-		&c.ID, (*string)(&c.Kind), (*[16]byte)(&c.Session), &c.Ver, &c.AppID, &c.Epoch, &c.KID, &expires)
-	if err != nil {
-		return c, err
+// errDisorder means that an answer of [cutoffsSQL] is not in order.
+var errDisorder = errors.New("postgres: the cutoffs are not in the order of their ids")
+
+// scanCutoffs reads an answer of [cutoffsSQL]. Its first row has the columns about the
+// batch, and if that is empty, it has no cutoff.
+func scanCutoffs(rows pgx.Rows, limit int) (b cutoffs.Batch, err error) {
+	defer rows.Close()
+	var c auth.Cutoff
+	row := []any{
+		(*zeronull.Text)(&b.Timeline), (*zeronull.UUID)(&b.Deployment), (*zeronull.Timestamptz)(&b.Now),
+		(*zeronull.Int8)(&b.Last), (*zeronull.Text)(&b.Keys), (*zeronull.Text)(&b.Apps),
+		(*zeronull.Int8)(&c.ID), (*zeronull.Text)(&c.Kind), (*zeronull.UUID)(&c.Session), (*zeronull.Int8)(&c.Ver),
+		(*zeronull.Text)(&c.AppID), (*zeronull.Int8)(&c.Epoch), (*zeronull.Text)(&c.KID), (*zeronull.Timestamptz)(&c.ExpiresAt),
 	}
-	c.ExpiresAt = timeOf(expires)
-	if timeline != nil && deployment != nil {
-		b.Timeline, b.Deployment, b.Now, b.Last, b.Keys, b.Apps = *timeline, *deployment, now.UTC(), *last, *keys, *apps
+	for last := int64(0); rows.Next(); last = c.ID {
+		if err := rows.Scan(row...); err != nil {
+			return b, err
+		}
+		switch {
+		case c.ID == 0:
+			continue
+		case c.ID <= last:
+			return b, errDisorder
+		case last == 0:
+			clear(row[:6]) // pgx skips these columns
+			b.Cutoffs = make([]auth.Cutoff, 0, max(min(int64(limit), b.Last-c.ID+1), 1))
+		}
+		c.ExpiresAt = c.ExpiresAt.UTC()
+		b.Cutoffs = append(b.Cutoffs, c)
 	}
-	return c, nil
+	b.Now = b.Now.UTC()
+	return b, rows.Err()
 }
 
 // Listen implements [cutoffs.Store]. It has a connection of its own, because it

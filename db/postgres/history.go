@@ -67,7 +67,8 @@ func timelineSQL(without []string) string {
 // that no other server had taken over before the query.
 //
 // The first row has the other columns of the answer, so that a page of thousands of
-// cutoffs does not repeat them.
+// cutoffs does not repeat them. The cutoffs are in the order of the inner select: there is
+// one row to join them with. A sort of the whole answer would take as long as reading it.
 //
 // The sequence gives the greatest id that was ever committed, even if its row has been
 // deleted. A role that may not read the sequence gets the greatest id of the rows.
@@ -76,8 +77,7 @@ func cutoffsSQL(without []string) string {
 select case when c.id > t.first then null else t.timeline end, case when c.id > t.first then null else t.deployment end,
   case when c.id > t.first then null else clock_timestamp() end, case when c.id > t.first then null else t.last end,
   case when c.id > t.first then null else t.keys end, case when c.id > t.first then null else t.apps end,
-  coalesce(c.id, 0), coalesce(c.kind, ''), coalesce(c.session_id, '00000000-0000-0000-0000-000000000000'), coalesce(c.ver, 0),
-  coalesce(c.appid, c.session_appid, ''), coalesce(c.epoch, 0), coalesce(c.kid, ''), c.expires_at
+  c.id, c.kind, c.session_id, c.ver, coalesce(c.appid, c.session_appid), c.epoch, c.kid, c.expires_at
 from (
   select
     case when not (` + writable + `) then null
@@ -96,8 +96,7 @@ from (
 left join lateral (
   select id, kind, session_id, session_appid, ver, appid, epoch, kid, expires_at
   from cutoffs where id > $1 order by id limit $2
-) c on t.timeline is not null
-order by c.id`
+) c on t.timeline is not null`
 }
 
 const writable = `not (pg_is_in_recovery() or current_setting('transaction_read_only')::bool)`
