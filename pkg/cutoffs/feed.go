@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
 // wakeInterval is the least time between two wake-ups of the subscribers. The first event
@@ -116,10 +114,9 @@ func (f *feed) wakeNow() {
 // age returns the age of the entries at now.
 func (s *state) age(now time.Time) time.Duration { return max(now.Sub(s.syncedAt), 0) }
 
-// append adds the cutoffs of a query, up to the id last. synced is the time of the
+// append adds the live cutoffs of a query, up to the id last. synced is the time of the
 // query, or zero when there are more pages.
-func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
-	fresh := appendEntries(nil, list)
+func (f *feed) append(fresh []entry, last int64, synced time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.entries = append(f.entries, fresh...)
@@ -132,14 +129,6 @@ func (f *feed) append(list []auth.Cutoff, last int64, synced time.Time) {
 	}
 }
 
-func appendEntries(entries []entry, list []auth.Cutoff) []entry {
-	entries = slices.Grow(entries, len(list))
-	for i := range list {
-		entries = append(entries, entryOf(&list[i]))
-	}
-	return entries
-}
-
 // replace begins a timeline with all its entries, up to the id last. It keeps the old
 // entries that are not among them.
 func (f *feed) replace(timeline string, fresh []entry, last int64, synced time.Time) {
@@ -147,9 +136,12 @@ func (f *feed) replace(timeline string, fresh []entry, last int64, synced time.T
 	for i := range kept {
 		kept[i].id = int64(i - len(kept))
 	}
+	if len(kept) > 0 {
+		fresh = append(kept, fresh...)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.entries = slices.Concat(kept, fresh)
+	f.entries = fresh
 	f.timeline, f.last, f.prunedID, f.syncedAt = timeline, last, 0, synced
 	if f.timelines++; f.timelines > 1 {
 		f.wake()

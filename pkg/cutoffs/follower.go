@@ -320,49 +320,62 @@ func (f *Follower) loadNew(ctx context.Context) error {
 	// A new timeline is loaded completely before subscribers get any of it. Otherwise
 	// the stated age would be wrong for the missing part.
 	timeline, restarted := before, before == ""
-	var all []entry
+	var all [][]entry
+	page := f.query(ctx, last)
 	for restarts := 0; ; {
-		asked, b, err := f.query(ctx, last)
-		if err != nil {
-			return err
+		if page.err != nil {
+			return page.err
 		}
 		if timeline == "" {
-			timeline = b.Timeline
+			timeline = page.Timeline
 		}
-		if b.Timeline != timeline || b.Last < last {
+		if page.Timeline != timeline || page.Last < last {
 			if restarts++; restarts > maxRestarts {
 				return &auth.Error{Code: auth.StorageUnavailable, Err: errUnstableTimeline}
 			}
-			timeline, last, restarted, all = b.Timeline, 0, true, nil
+			timeline, last, restarted, all = page.Timeline, 0, true, nil
+			page = f.query(ctx, last)
 			continue
 		}
-		complete := len(b.Cutoffs) < pageSize
-		if n := len(b.Cutoffs); n > 0 {
-			last = b.Cutoffs[n-1].ID
+		complete := len(page.Cutoffs) < pageSize
+		if n := len(page.Cutoffs); n > 0 {
+			last = page.Cutoffs[n-1].ID
+		}
+		// The next page is on its way while this one is added.
+		next := make(chan answer, 1)
+		if !complete {
+			go func() { next <- f.query(ctx, last) }()
 		}
 		// Verifiers of this process get them before any subscriber.
-		fresh := f.addToSet(b.Cutoffs, asked)
+		fresh := f.addToSet(page.Cutoffs, page.asked)
 		switch {
 		case restarted && complete:
-			f.feed.replace(timeline, appendEntries(all, fresh), last, asked)
-			if before != "" {
-				f.c.Log.Warn("database timeline changed (restart, fail-over or restore), all cutoffs loaded again",
-					"was", before, "is", timeline)
-				if f.c.OnTimelineChange != nil {
-					f.c.OnTimelineChange()
-				}
-			}
+			f.feed.replace(timeline, slices.Concat(append(all, fresh)...), last, page.asked)
+			f.noticeTimeline(before, timeline)
 		case restarted:
-			all = appendEntries(all, fresh)
+			all = append(all, fresh)
 		case complete:
-			f.feed.append(fresh, last, asked)
+			f.feed.append(fresh, last, page.asked)
 		default:
 			f.feed.append(fresh, last, time.Time{})
 		}
 		if complete {
-			f.notice(Answer{Asked: asked, Keys: b.Keys, Apps: b.Apps})
+			f.notice(Answer{Asked: page.asked, Keys: page.Keys, Apps: page.Apps})
 			return nil
 		}
+		page = <-next
+	}
+}
+
+// noticeTimeline tells of a new timeline, unless it is the first one.
+func (f *Follower) noticeTimeline(before, now string) {
+	if before == "" {
+		return
+	}
+	f.c.Log.Warn("database timeline changed (restart, fail-over or restore), all cutoffs loaded again",
+		"was", before, "is", now)
+	if f.c.OnTimelineChange != nil {
+		f.c.OnTimelineChange()
 	}
 }
 
@@ -383,8 +396,16 @@ func (f *Follower) notice(a Answer) {
 	}
 }
 
-// query reads one page, and returns the time at which it began.
-func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, error) {
+// answer is one page of cutoffs, or the error of its query.
+type answer struct {
+	Batch
+
+	asked time.Time // when the query began
+	err   error
+}
+
+// query reads one page.
+func (f *Follower) query(ctx context.Context, after int64) answer {
 	bounded, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	asked := f.c.Clock()
@@ -393,10 +414,10 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 		err = &auth.Error{Code: auth.StorageUnavailable, Err: fmt.Errorf("cutoffs: no answer within %v: %w", askTimeout, err)}
 	}
 	if err != nil {
-		return asked, b, err
+		return answer{err: err}
 	}
 	if err := f.checkDeployment(b.Deployment); err != nil {
-		return asked, b, &auth.Error{Code: auth.StorageUnavailable, Err: err}
+		return answer{err: &auth.Error{Code: auth.StorageUnavailable, Err: err}}
 	}
 	answered := f.c.Clock()
 	timeline := f.feed.current().timeline
@@ -408,7 +429,7 @@ func (f *Follower) query(ctx context.Context, after int64) (time.Time, Batch, er
 	if set {
 		f.c.Log.Warn("database clock changed, or this machine slept", "own_clock_ahead", f.ClockAhead().String())
 	}
-	return asked, b, nil
+	return answer{Batch: b, asked: asked}
 }
 
 // checkDeployment returns an error unless the database belongs to the deployment that
@@ -434,19 +455,25 @@ func (f *Follower) earliest() time.Time {
 }
 
 // addToSet adds cutoffs to the set, and returns those that have not expired.
-func (f *Follower) addToSet(list []auth.Cutoff, asked time.Time) []auth.Cutoff {
-	live, now := list[:0], f.earliest()
-	for _, c := range list {
+func (f *Follower) addToSet(list []auth.Cutoff, asked time.Time) []entry {
+	live, now := make([]entry, 0, len(list)), f.earliest()
+	for i := range list {
+		c := &list[i]
 		if !cutoff.Kind(c.Kind).Base() && !slices.Contains(f.c.Kinds, c.Kind) {
 			continue
 		}
 		if !slices.Contains(f.c.Kinds, c.CoveredBy) {
 			c.CoveredBy = "" // no subscriber gets the covering cutoff
 		}
-		if c.ExpiresAt.IsZero() || c.ExpiresAt.After(now) {
-			f.set.Add(Wire(c), asked)
-			live = append(live, c)
+		if !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(now) {
+			continue
 		}
+		if c.Kind == auth.CutoffSession {
+			f.set.AddSession(c.Session, c.Ver, asked)
+		} else {
+			f.set.Add(Wire(*c), asked)
+		}
+		live = append(live, entryOf(c))
 	}
 	return live
 }

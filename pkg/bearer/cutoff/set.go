@@ -75,7 +75,7 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 	switch c.Kind {
 	case KindSession:
 		if id, ok := parseSessionID(c.Session); ok {
-			s.shard(id).add(id, activeCutoff{c.Ver, since})
+			s.AddSession(id, c.Ver, now)
 		} else {
 			s.otherSessions.add(c.Session, activeCutoff{c.Ver, since})
 		}
@@ -101,6 +101,11 @@ func (s *Set) Add(c Cutoff, now time.Time) {
 		keys[c.KID] = struct{}{}
 		s.keys.Store(&keys)
 	}
+}
+
+// AddSession is Add for the cutoff of a session whose id is a UUID.
+func (s *Set) AddSession(id [16]byte, ver int64, now time.Time) {
+	s.shard(id).add(id, activeCutoff{ver, s.sinceBegan(now)})
 }
 
 // Hits reports whether a cutoff of the set hits the token. If none does, it allocates
