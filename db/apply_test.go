@@ -24,7 +24,7 @@ var writesNoCutoff = []string{
 	"Persons", "PhoneCandidate", "PinServiceKey", "Ping", "PlatformAccount", "PlatformToken",
 	"RecordRefusal", "Refund", "Replicas", "Reserve", "RevokeServiceKey", "SaveReplica", "ServiceKey",
 	"ServiceKeys", "Session", "ShardKey", "Ticket", "TouchServiceKey", "UpdateApp", "UpdatePerson",
-	"UpsertPersons", "RecordHistory", "RecordedHistory",
+	"UpsertPersons", "RecordHistory", "RecordedHistory", "RecordRewrap", "ReplaceSealed", "SealedRows",
 }
 
 // A new method of the interface must be listed in writesNoCutoff or overridden in

@@ -21,6 +21,7 @@ import (
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/masterkey"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/platform/accesstoken"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -42,6 +43,7 @@ type Store interface {
 	servicekey.Store
 	accesstoken.Store
 	shard.Store
+	masterkey.Store
 
 	// Migrate brings the schema up to this binary's version. An empty database stores
 	// the key; one with tables has a key, and ignores this one. Several processes may

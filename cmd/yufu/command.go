@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -48,6 +49,14 @@ func formatTimeOr(t time.Time, zero string) string {
 		return zero
 	}
 	return t.UTC().Format(time.RFC3339)
+}
+
+// printJSON prints the result of a command as indented JSON.
+func printJSON(std streams, result any) error {
+	e := json.NewEncoder(std.out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(result)
 }
 
 // reasonFlag is embedded by commands that write to the audit trail.

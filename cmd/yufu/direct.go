@@ -58,13 +58,20 @@ func (f sealedCommand) checkSettings(std streams) error {
 	return err
 }
 
-// openSealed opens the database and the keys in it. The caller closes the store.
-func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *keyring.Ring, error) {
-	db, sealer, err := f.parse(std)
+// openWithRing opens the database and returns the master keys. It does not check that they
+// open what the database holds. The caller closes the store.
+func (f sealedCommand) openWithRing(ctx context.Context, std streams) (store, *seal.Ring, error) {
+	db, ring, err := f.parse(std)
 	if err != nil {
 		return nil, nil, wrongUsage(err)
 	}
 	s, err := openStore(ctx, db, nil)
+	return s, ring, err
+}
+
+// openSealed opens the database and the keys in it. The caller closes the store.
+func (f sealedCommand) openSealed(ctx context.Context, std streams) (store, *keyring.Ring, error) {
+	s, sealer, err := f.openWithRing(ctx, std)
 	if err != nil {
 		return nil, nil, err
 	}

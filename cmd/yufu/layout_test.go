@@ -9,12 +9,15 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/mod/modfile"
+
+	"github.com/yufu-auth/yufu/pkg/masterkey"
 )
 
 // root is the path from this package's folder to the top of the repository.
@@ -136,6 +139,7 @@ var direction = []struct {
 	{"pkg/netreason", nil},
 	{"pkg/app", []string{"pkg/auth", "=pkg/binding/webhook", "=pkg/platform", "pkg/seal"}},
 	{"pkg/servicekey", []string{"pkg/auth"}},
+	{"pkg/masterkey", []string{"pkg/auth", "pkg/seal"}},
 	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},
 	{"pkg/adminclient", nil},
 	{"pkg/telemetry", nil},
@@ -152,6 +156,30 @@ var direction = []struct {
 	{"pkg/session/sessiontest", []string{"=db", "pkg"}},
 	{"pkg/binding/bindingtest", []string{"=db", "pkg"}},
 	{"pkg/cutoffs/cutoffstest", []string{"pkg/auth", "=pkg/cutoffs"}},
+}
+
+// TestSealedColumns checks that the list of the sealed columns has every place that the
+// program names when it seals a value, and no other.
+func TestSealedColumns(t *testing.T) {
+	t.Parallel()
+	var named, listed []string
+	place := regexp.MustCompile(`seal\.AAD\("(\w+)", "(\w+)"`)
+	for _, name := range tracked(t) {
+		if !strings.HasPrefix(name, "pkg/") || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		for _, m := range place.FindAllStringSubmatch(string(read(t, name)), -1) {
+			named = append(named, m[1]+"."+m[2])
+		}
+	}
+	for _, c := range masterkey.Columns {
+		listed = append(listed, c.Table+"."+c.Name)
+	}
+	slices.Sort(named)
+	slices.Sort(listed)
+	if !slices.Equal(named, listed) {
+		t.Errorf("values are sealed for %q, the list of columns has %q", named, listed)
+	}
 }
 
 // within reports whether dir matches a folder of the table.

@@ -33,6 +33,7 @@ type cli struct {
 	App        appCmd        `cmd:"" help:"Register and change mini-programs."`
 	ServiceKey serviceKeyCmd `cmd:"" name:"service-key" help:"Make and revoke the keys of back ends and admins."`
 	Keys       keysCmd       `cmd:"" help:"Rotate and retire the keys that sign tokens."`
+	MasterKey  masterKeyCmd  `cmd:"" name:"master-key" help:"Show what the master keys seal, and seal it again with a new one."`
 	Person     personCmd     `cmd:"" help:"Import, find, disable and enable persons."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date."`
 	Wechatsim  wechatsimCmd  `cmd:"" help:"Run only the WeChat simulator."`

@@ -22,7 +22,7 @@ import (
 var fileOrder = [][]string{
 	{"main.go"},
 	// A file per subcommand.
-	{"app.go", "dev.go", "keys.go", "migrate.go", "person.go", "serve.go", "servicekey.go", "version.go", "wechatsim.go"},
+	{"app.go", "dev.go", "keys.go", "masterkey.go", "migrate.go", "person.go", "serve.go", "servicekey.go", "version.go", "wechatsim.go"},
 	{"policy.go"},
 	{"appservice.go"},
 	// The files of yufu dev.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -89,10 +88,7 @@ func (c *appShowCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return appError(err, c.AppID)
 	}
-	e := json.NewEncoder(std.out)
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
-	return e.Encode(appView{
+	return printJSON(std, appView{
 		AppID: a.ID, Platform: a.Platform, Enabled: !a.Disabled, Epoch: a.Epoch,
 		Audiences: append([]string{}, a.Audiences...), Policy: a.Policy, WebhookSecret: len(a.SealedWebhookSecret) > 0,
 	})

@@ -6,8 +6,8 @@ import (
 
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/db"
-	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/keyring"
+	"github.com/yufu-auth/yufu/pkg/masterkey"
 	"github.com/yufu-auth/yufu/pkg/person"
 	"github.com/yufu-auth/yufu/pkg/seal"
 	"github.com/yufu-auth/yufu/pkg/shard"
@@ -57,27 +57,9 @@ func openKeys(ctx context.Context, s db.Store, sealer *seal.Ring) (*keyring.Ring
 
 // checkOpensAll returns an error if the ring does not open a key or secret that is in use.
 func checkOpensAll(ctx context.Context, s store, ring *seal.Ring) error {
-	if _, err := openKeys(ctx, s, ring); err != nil {
-		return err
+	err := masterkey.Check(ctx, s, ring)
+	if errors.Is(err, seal.ErrOpen) {
+		return setting.Errorf(setting.MasterKeyName, "does not open a secret that is in use: %w", err)
 	}
-	return checkOpensSecrets(ctx, s, ring, setting.MasterKeyName)
-}
-
-// checkOpensSecrets returns an error that names the first app with a secret that the ring does
-// not open.
-func checkOpensSecrets(ctx context.Context, s store, ring *seal.Ring, masterKey string) error {
-	apps, err := s.Apps(ctx)
-	if err != nil {
-		return err
-	}
-	for _, a := range apps {
-		_, err := app.Credentials(ring, &a)
-		if err == nil && len(a.SealedWebhookSecret) > 0 {
-			_, err = ring.Open(a.SealedWebhookSecret, app.WebhookSecretAAD(a.ID))
-		}
-		if err != nil {
-			return setting.Errorf(masterKey, "does not open a secret of app %s, which was sealed with another master key: %w", a.ID, err)
-		}
-	}
-	return nil
+	return err
 }

@@ -58,7 +58,7 @@ var (
 insert into signing_keys (kid, use, alg, sealed, public_jwk, created_at, active_at, retired_at)
 values ($1, $2, $3, $4, $5, $6, $7, $8)`)
 	updateKeySQL = statement(`
-update signing_keys set sealed = $2, active_at = $3, retired_at = $4 where kid = $1 returning kid`)
+update signing_keys set sealed = case when $2 then '' else sealed end, active_at = $3, retired_at = $4 where kid = $1 returning kid`)
 )
 
 // ChangeKeys implements [keyring.Store].
@@ -110,7 +110,7 @@ func changeKeys(ctx context.Context, tx *transaction, c keyring.Change, now time
 	}
 	for _, k := range c.Update {
 		var kid string
-		b.Queue(updateKeySQL, k.KID, append([]byte{}, k.Sealed...), timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt)).
+		b.Queue(updateKeySQL, k.KID, len(k.Sealed) == 0, timeOrNull(k.ActiveAt), timeOrNull(k.RetiredAt)).
 			QueryRow(func(row pgx.Row) error { return row.Scan(&kid) })
 	}
 	for _, e := range c.Events {

@@ -33,10 +33,10 @@ var (
 )
 
 // appsVersion names the state of the apps. Every change of an app changes its epoch or the
-// time of its last update.
+// time of its last update, except that its secrets may be sealed again.
 const appsVersion = `
-select coalesce(group_concat(appid || ' ' || epoch || ' ' || updated_at), '')
-from (select appid, epoch, updated_at from apps order by appid)`
+select coalesce(group_concat(appid || ' ' || epoch || ' ' || updated_at || ' ' || sealed_credentials || coalesce(hex(sealed_webhook_secret), '')), '')
+from (select appid, epoch, updated_at, sealed_credentials, sealed_webhook_secret from apps order by appid)`
 
 // readApp reads one app, or returns [auth.AppUnknown].
 func readApp(ctx context.Context, q querier, appID string) (auth.App, error) {

@@ -51,7 +51,7 @@ var (
 insert into signing_keys (kid, use, alg, sealed, public_jwk, created_at, active_at, retired_at)
 values (?, ?, ?, ?, ?, ?, ?, ?)`)
 	updateKeySQL = statement(`
-update signing_keys set sealed = ?2, active_at = ?3, retired_at = ?4 where kid = ?1 returning kid`)
+update signing_keys set sealed = case when ?2 then x'' else sealed end, active_at = ?3, retired_at = ?4 where kid = ?1 returning kid`)
 )
 
 // ChangeKeys implements [keyring.Store].
@@ -100,7 +100,7 @@ func changeKeys(ctx context.Context, tx *writeTx, c keyring.Change, now time.Tim
 	}
 	for _, k := range c.Update {
 		var kid string
-		err := tx.QueryRowContext(ctx, updateKeySQL, k.KID, append([]byte{}, k.Sealed...), micros(k.ActiveAt), micros(k.RetiredAt)).Scan(&kid)
+		err := tx.QueryRowContext(ctx, updateKeySQL, k.KID, len(k.Sealed) == 0, micros(k.ActiveAt), micros(k.RetiredAt)).Scan(&kid)
 		if err != nil {
 			return err
 		}

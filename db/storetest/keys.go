@@ -70,7 +70,7 @@ var keyTests = []test{
 		wantEqual(t, "keys", f.changeKeys(t, t0, keyring.Change{}), []keyring.StoredKey{key("k", t0)})
 		f.wantCounts(t, before, counts{})
 	}},
-	{"an update writes only the sealed key and the times", func(t *testing.T, f *fixture) {
+	{"an update writes only the times and erases the sealed key", func(t *testing.T, f *fixture) {
 		k := key("k", t0)
 		f.changeKeys(t, t0, keyring.Change{Add: []keyring.StoredKey{k, key("l", t0)}})
 		changed := k

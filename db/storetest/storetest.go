@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"EraseIdentity", eraseTests},
 		{"DelaysOfAdmins", delayTests},
 		{"Keys", keyTests},
+		{"MasterKey", masterKeyTests},
 		{"ServiceKeys", serviceKeyTests},
 		{"ServiceKeyPins", pinTests},
 		{"ServiceKeyFamilies", familyTests},

@@ -27,6 +27,7 @@ const (
 	AuditKeyCreated      AuditAction = "key.created"
 	AuditKeyPromoted     AuditAction = "key.promoted"
 	AuditKeyRetired      AuditAction = "key.retired"
+	AuditMasterRewrapped AuditAction = "master_key.rewrapped"
 	AuditRevoked         AuditAction = "revoked"
 	AuditServiceKeyAdded AuditAction = "service_key.added"
 	AuditServiceKeyEnded AuditAction = "service_key.revoked"

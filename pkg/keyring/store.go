@@ -47,7 +47,9 @@ type StoredKey struct {
 type Change struct {
 	// Add are new keys.
 	Add []StoredKey
-	// Update are stored keys whose Sealed, ActiveAt and RetiredAt are written.
+	// Update are stored keys whose ActiveAt and RetiredAt are written. Sealed is erased if
+	// it is empty here, and else stays as it is stored: the master key may have changed
+	// since the key was read.
 	Update []StoredKey
 	// Compromised are signing keys whose tokens become invalid: each gets a cutoff.
 	Compromised []string

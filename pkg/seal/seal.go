@@ -27,6 +27,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -94,6 +95,25 @@ func NewRing(keys ...[]byte) (*Ring, error) {
 // Replace replaces the keys of the ring with those of other. Values that only the old
 // keys open no longer open.
 func (r *Ring) Replace(other *Ring) { r.keys.Store(other.keys.Load()) }
+
+// Fingerprints returns the ids of the ring's keys in hex, in the order of the keys. An id
+// reveals nothing of its key.
+func (r *Ring) Fingerprints() []string {
+	var ids []string
+	for _, mk := range *r.keys.Load() {
+		ids = append(ids, hex.EncodeToString(mk.id[:]))
+	}
+	return ids
+}
+
+// Fingerprint returns the id in hex of the key that sealed a value, or "" if the value
+// does not have the form of a sealed value. The value may still not open.
+func Fingerprint(sealed []byte) string {
+	if len(sealed) < headSize || sealed[0] != format {
+		return ""
+	}
+	return hex.EncodeToString(sealed[1:headSize])
+}
 
 // ParseRing parses the master-key file: base64 keys of 32 bytes, one per line; the
 // first seals. White space around a line, empty lines and lines that begin
