@@ -99,6 +99,7 @@ func (s *service) newReadiness(ctx context.Context) {
 	})
 	s.member = replicas.New(replicas.Config{
 		Store: s.store, Version: buildVersion(), Unready: s.checker.Unready, Log: s.log,
+		MasterKey: func() string { return s.sealer.Fingerprints()[0] },
 		Settings: auth.Settings{
 			Issuer: s.issuer, JWKSMaxAge: s.rotation.JWKSMaxAge, SessionMaxTTL: s.lifetimes.SessionMaxTTL, MaxStaleness: s.lifetimes.MaxStaleness,
 		},

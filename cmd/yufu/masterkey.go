@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"text/tabwriter"
 
+	"github.com/yufu-auth/yufu/cmd/yufu/internal/replicas"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/masterkey"
 )
@@ -54,6 +55,10 @@ func (c *masterKeyRewrapCmd) Run(ctx context.Context, std streams) error {
 		return err
 	}
 	defer s.Close()
+	// A replica that lacks the key could not open what this command seals.
+	if err := replicas.CheckMasterKey(ctx, s, ring.Fingerprints()[0]); err != nil {
+		return err
+	}
 	event, err := cliEvent(ctx, s, auth.AuditMasterRewrapped, "", c.Reason)
 	if err != nil {
 		return err

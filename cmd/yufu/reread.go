@@ -12,8 +12,9 @@ type reread struct {
 	read    func(ctx context.Context) error
 }
 
-// rereadOnSignal reads the files again at each signal (SIGHUP). Other settings need a restart.
-func rereadOnSignal(ctx context.Context, log *slog.Logger, files []reread, signals <-chan os.Signal) {
+// rereadOnSignal reads the files again at each signal (SIGHUP), and calls done. Other settings
+// need a restart.
+func rereadOnSignal(ctx context.Context, log *slog.Logger, files []reread, done func(), signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -30,5 +31,6 @@ func rereadOnSignal(ctx context.Context, log *slog.Logger, files []reread, signa
 			}
 			log.Info("file reread", "setting", r.setting)
 		}
+		done()
 	}
 }

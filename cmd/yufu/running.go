@@ -52,7 +52,7 @@ func (s *service) run(ctx context.Context) error {
 	hangUp := make(chan os.Signal, 1)
 	signal.Notify(hangUp, syscall.SIGHUP)
 	defer signal.Stop(hangUp)
-	tasks.Go(func() { rereadOnSignal(background, s.log, s.rereads, hangUp) })
+	tasks.Go(func() { rereadOnSignal(background, s.log, s.rereads, s.member.Wake, hangUp) })
 
 	s.log.Info("starting", "version", buildVersion(), "issuer", s.issuer)
 	stopSignals := make(chan os.Signal, 2)

@@ -9,12 +9,12 @@ import (
 
 var (
 	saveReplicaSQL = statement(`
-insert into replicas (id, version, issuer, jwks_max_age, session_max_ttl, max_staleness, ready, reason, started_at, seen_at)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-on conflict (id) do update set ready = excluded.ready, reason = excluded.reason, seen_at = excluded.seen_at`)
+insert into replicas (id, version, issuer, jwks_max_age, session_max_ttl, max_staleness, master_key, ready, reason, started_at, seen_at)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+on conflict (id) do update set master_key = excluded.master_key, ready = excluded.ready, reason = excluded.reason, seen_at = excluded.seen_at`)
 	deleteReplicasSQL = statement(`delete from replicas where seen_at <= ? and id <> ?`)
 	replicasSQL       = statement(`
-select id, version, issuer, jwks_max_age, session_max_ttl, max_staleness, ready, reason, started_at, seen_at
+select id, version, issuer, jwks_max_age, session_max_ttl, max_staleness, master_key, ready, reason, started_at, seen_at
 from replicas order by started_at, id`)
 )
 
@@ -25,7 +25,7 @@ func (s *Store) SaveReplica(ctx context.Context, r auth.Replica) error {
 			return err
 		}
 		_, err := tx.ExecContext(ctx, saveReplicaSQL, r.ID.String(), r.Version, r.Issuer, r.JWKSMaxAge.Milliseconds(), r.SessionMaxTTL.Milliseconds(),
-			r.MaxStaleness.Milliseconds(), r.Ready, r.Reason, micros(r.StartedAt), micros(r.SeenAt))
+			r.MaxStaleness.Milliseconds(), r.MasterKey, r.Ready, r.Reason, micros(r.StartedAt), micros(r.SeenAt))
 		return err
 	})
 }
@@ -43,7 +43,7 @@ func (s *Store) Replicas(ctx context.Context) ([]auth.Replica, error) {
 			r                         auth.Replica
 			jwks, sessions, staleness int64
 		)
-		if err := rows.Scan(&r.ID, &r.Version, &r.Issuer, &jwks, &sessions, &staleness, &r.Ready, &r.Reason, into(&r.StartedAt), into(&r.SeenAt)); err != nil {
+		if err := rows.Scan(&r.ID, &r.Version, &r.Issuer, &jwks, &sessions, &staleness, &r.MasterKey, &r.Ready, &r.Reason, into(&r.StartedAt), into(&r.SeenAt)); err != nil {
 			return nil, translate(ctx, "Replicas", err)
 		}
 		r.JWKSMaxAge, r.SessionMaxTTL, r.MaxStaleness = millis(jwks), millis(sessions), millis(staleness)

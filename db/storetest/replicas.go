@@ -11,7 +11,7 @@ import (
 
 func replica(started time.Time) auth.Replica {
 	return auth.Replica{
-		ID: newID(), Version: "v1.2.3", StartedAt: started, SeenAt: started, Ready: true,
+		ID: newID(), Version: "v1.2.3", MasterKey: "1a2b3c4d", StartedAt: started, SeenAt: started, Ready: true,
 		Settings: auth.Settings{Issuer: "https://auth.example.com", JWKSMaxAge: 5 * time.Minute, SessionMaxTTL: maxTTL, MaxStaleness: 30 * time.Second},
 	}
 }
@@ -34,7 +34,7 @@ var replicaTests = []test{
 		for _, r := range []auth.Replica{late, early} {
 			wantCode(t, f.Store.SaveReplica(t.Context(), r), "")
 		}
-		early.Ready, early.Reason, early.SeenAt = false, "时钟不对", t0.Add(2*time.Minute)
+		early.Ready, early.Reason, early.SeenAt, early.MasterKey = false, "时钟不对", t0.Add(2*time.Minute), "5e6f7a8b"
 		wantCode(t, f.Store.SaveReplica(t.Context(), early), "")
 		f.wantReplicas(t, early, late)
 	}},

@@ -14,6 +14,8 @@ type Replica struct {
 	ID      uuid.UUID
 	Version string
 	Settings
+	// MasterKey is the fingerprint of the master key with which the replica seals.
+	MasterKey string
 	// Ready says whether the replica takes requests, and Reason why not.
 	Ready  bool
 	Reason string

@@ -43,19 +43,26 @@ func (run *rewrapRun) change(lines string) {
 	})
 }
 
-// values returns what a line of the file seals. The test fails if no line opens a value.
-func (run *rewrapRun) values(line int) map[string]int {
+// lineCount is what yufu master-key status prints for one line and one kind of value.
+type lineCount struct {
+	Line, Values      int
+	Fingerprint, What string
+}
+
+func (run *rewrapRun) status() (counts []lineCount) {
 	run.t.Helper()
-	var counts []struct {
-		Line, Values int
-		What         string
-	}
 	out := run.mustRun(run.env, "", "master-key", "status", "--json")
 	if err := json.Unmarshal([]byte(out), &counts); err != nil {
 		run.t.Fatalf("master-key status: %v\n%s", err, out)
 	}
+	return counts
+}
+
+// values returns what a line of the file seals. The test fails if no line opens a value.
+func (run *rewrapRun) values(line int) map[string]int {
+	run.t.Helper()
 	values := map[string]int{}
-	for _, n := range counts {
+	for _, n := range run.status() {
 		if n.Line == line && n.Values > 0 {
 			values[n.What] = n.Values
 		}
@@ -138,8 +145,25 @@ func TestRewrap(t *testing.T) {
 		}
 		defer conns[i].Close(t.Context())
 	}
+	rewrap := []string{"master-key", "rewrap", "--reason", "a test"}
 	run.change(before + after)
+	// The service seals with the old key, so a command with the new one on top is refused.
+	ahead := run.env.with(settings{"YUFU_MASTER_KEY_FILE": h.file("ahead.key", after+before)})
+	if r := run.run(ahead, "", rewrap...); r.code != 1 || !strings.Contains(r.stderr, "a replica sealed with the master key") {
+		t.Errorf("while the service seals with the old key: exit code %d: %s", r.code, r.stderr)
+	}
+	if v := run.values(2); len(v) != 0 {
+		t.Errorf("after the refusal the new line seals %v, want nothing", v)
+	}
 	run.change(after + before)
+	first := run.status()[0].Fingerprint
+	h.eventually("the service has said with which key it seals", func() bool {
+		var keys int
+		if err := conns[0].QueryRow(t.Context(), `select count(distinct master_key) from (select master_key from replicas union all select $1) k`, first).Scan(&keys); err != nil {
+			t.Fatal(err)
+		}
+		return keys == 1
+	})
 
 	phones := load(s, 10, 50, func() {
 		var (
@@ -169,7 +193,7 @@ func TestRewrap(t *testing.T) {
 		p.kill()
 		release()
 
-		run.mustRun(run.env, "", "master-key", "rewrap", "--reason", "a test")
+		run.mustRun(run.env, "", rewrap...)
 		if v := run.values(2); len(v) != 0 {
 			t.Errorf("after the last run the old line seals %v, want nothing", v)
 		}

@@ -283,6 +283,7 @@ create table replicas (
     jwks_max_age    bigint not null,
     session_max_ttl bigint not null,
     max_staleness   bigint not null,
+    master_key      text not null,
     ready           boolean not null,
     reason          text not null default '',
     started_at      timestamptz not null,

@@ -275,6 +275,7 @@ create table replicas (
     jwks_max_age    integer not null,
     session_max_ttl integer not null,
     max_staleness   integer not null,
+    master_key      text not null,
     ready           integer not null check (ready in (0, 1)),
     reason          text not null default '',
     started_at      integer not null,

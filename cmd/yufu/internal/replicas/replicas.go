@@ -1,5 +1,5 @@
 // Package replicas compares the settings of running replicas, and gives commands the
-// settings of the replicas.
+// settings of the replicas and the master key with which they seal.
 //
 // It owns the row that a replica writes while it runs, the reaction to settings that differ,
 // and the settings that a command uses. It does not own the settings themselves.
@@ -43,6 +43,8 @@ type Config struct {
 	Store    Store
 	Version  string
 	Settings auth.Settings
+	// MasterKey returns the fingerprint of the key with which this replica seals.
+	MasterKey func() string
 	// Unready returns why the replica should get no requests, or "".
 	Unready func(ctx context.Context) string
 	Log     *slog.Logger
@@ -51,8 +53,9 @@ type Config struct {
 // Member is this replica, which compares itself with the others. It is safe for concurrent
 // use, except [Member.Sync].
 type Member struct {
-	cfg Config
-	row auth.Replica
+	cfg  Config
+	row  auth.Replica
+	wake chan struct{}
 	// warned holds the differences that were logged.
 	warned map[string]bool
 	// conflict is the reason for which this replica must not serve, or "".
@@ -64,6 +67,7 @@ func New(cfg Config) *Member {
 	return &Member{
 		cfg:    cfg,
 		row:    auth.Replica{ID: uuid.Must(uuid.NewV7()), Version: cfg.Version, Settings: cfg.Settings},
+		wake:   make(chan struct{}, 1),
 		warned: map[string]bool{},
 	}
 }
@@ -76,14 +80,23 @@ func (m *Member) Conflict() string {
 	return ""
 }
 
-// Run calls [Member.Sync] at every tick of pause until ctx is done. Production passes
-// [Pause].
+// Wake makes [Member.Run] call [Member.Sync] now.
+func (m *Member) Wake() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run calls [Member.Sync] at every tick of pause, and after [Member.Wake], until ctx is done.
+// Production passes [Pause].
 func (m *Member) Run(ctx context.Context, pause func() <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-pause():
+		case <-m.wake:
 		}
 		m.Sync(ctx)
 	}
@@ -110,7 +123,7 @@ func (m *Member) sync(ctx context.Context) error {
 	if m.row.StartedAt.IsZero() {
 		m.row.StartedAt = now
 	}
-	m.row.SeenAt = now
+	m.row.SeenAt, m.row.MasterKey = now, m.cfg.MasterKey()
 	m.row.Reason = m.cfg.Unready(ctx)
 	m.row.Ready = m.row.Reason == ""
 	if err := m.cfg.Store.SaveReplica(ctx, m.row); err != nil {
@@ -179,6 +192,26 @@ func differences(ours, theirs auth.Settings) []difference {
 		}
 	}
 	return out
+}
+
+// CheckMasterKey returns an error that names a running replica that does not seal with the key
+// with this fingerprint.
+func CheckMasterKey(ctx context.Context, s Store, fingerprint string) error {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := s.Replicas(ctx)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if age := now.Sub(r.SeenAt); r.MasterKey != fingerprint && age < aliveFor {
+			return fmt.Errorf("a replica sealed with the master key %s instead of %s when it was last seen, %s ago (%s); change its file, and restart it or send it SIGHUP; if it has stopped, wait until that is %s ago",
+				r.MasterKey, fingerprint, age.Truncate(time.Second), r.ID, aliveFor)
+		}
+	}
+	return nil
 }
 
 // SafestDurations returns the durations that are safe for the running replicas: the longer

@@ -55,7 +55,7 @@ func member(m *memory, change func(*auth.Settings)) (*Member, *bytes.Buffer) {
 	var log bytes.Buffer
 	return New(Config{
 		Store: m, Version: "v1", Settings: s, Log: slog.New(slog.NewTextHandler(&log, nil)),
-		Unready: func(context.Context) string { return "" },
+		Unready: func(context.Context) string { return "" }, MasterKey: func() string { return "1a2b3c4d" },
 	}), &log
 }
 
@@ -147,6 +147,23 @@ func TestRun(t *testing.T) {
 	}
 }
 
+func TestWake(t *testing.T) {
+	a, _ := member(&memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	asked, done := make(chan struct{}), make(chan struct{})
+	a.cfg.MasterKey = func() string { asked <- struct{}{}; return "1a2b3c4d" }
+	go func() {
+		a.Run(ctx, func() <-chan time.Time { return nil })
+		close(done)
+	}()
+	for range 2 {
+		a.Wake()
+		<-asked
+	}
+	cancel()
+	<-done
+}
+
 func TestSafestDurations(t *testing.T) {
 	row := func(seen time.Time, jwks, sessions time.Duration) auth.Replica {
 		s := usual()
@@ -195,4 +212,28 @@ func TestSafestDurations(t *testing.T) {
 			t.Errorf("SafestDurations() error = %v, want %v", err, down)
 		}
 	})
+}
+
+func TestCheckMasterKey(t *testing.T) {
+	db := &memory{now: t0, rows: map[uuid.UUID]auth.Replica{}}
+	if err := CheckMasterKey(t.Context(), db, "5e6f7a8b"); err != nil {
+		t.Errorf("CheckMasterKey() without replicas: error = %v", err)
+	}
+	m, _ := member(db, nil)
+	m.Sync(t.Context())
+	if err := CheckMasterKey(t.Context(), db, "1a2b3c4d"); err != nil {
+		t.Errorf("CheckMasterKey() with the replica's key: error = %v", err)
+	}
+	db.now = t0.Add(aliveFor - time.Second)
+	if err := CheckMasterKey(t.Context(), db, "5e6f7a8b"); err == nil || !strings.Contains(err.Error(), "1a2b3c4d instead of 5e6f7a8b when it was last seen, 1m29s ago") {
+		t.Errorf("CheckMasterKey() with another key: error = %v, want one with both keys", err)
+	}
+	db.now = t0.Add(aliveFor)
+	if err := CheckMasterKey(t.Context(), db, "5e6f7a8b"); err != nil {
+		t.Errorf("CheckMasterKey() with another key, when the replica is gone: error = %v", err)
+	}
+	db.down = errors.New("down")
+	if err := CheckMasterKey(t.Context(), db, "1a2b3c4d"); !errors.Is(err, db.down) {
+		t.Errorf("CheckMasterKey() error = %v, want %v", err, db.down)
+	}
 }
