@@ -157,7 +157,7 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 	case s == "":
 		return Database{}, Errorf(setting, "is missing: set it to postgres://user:password@host/database, or to sqlite:PATH for a single small server")
 	case (scheme == "postgres" || scheme == "postgresql") && misread(rest):
-		return Database{}, Errorf(setting, "has an @ behind the host: in a user name and a password write / as %%2F, ? as %%3F, # as %%23 and @ as %%40")
+		return Database{}, Errorf(setting, "has a special character that is not percent-encoded: in a user name and a password write / as %%2F, ? as %%3F, # as %%23 and @ as %%40")
 	case scheme == "postgres" || scheme == "postgresql":
 		return Database{Setting: setting, PostgresDSN: s}, nil
 	case scheme == "sqlite" && strings.Contains(rest, "?"):
@@ -170,12 +170,12 @@ func ParseDatabaseURL(setting, s string) (Database, error) {
 }
 
 // misread reports whether the driver would read a part of the password as the host, the
-// database or a parameter, and print it. It does so if the password has an unescaped /, ?
-// or #.
+// database or a parameter, and print it. It does so if the password has an unescaped /, ?,
+// # or @: the host begins behind the first @.
 func misread(rest string) bool {
 	authority := strings.TrimPrefix(rest, "//")
 	end := strings.IndexAny(authority, "/?#")
-	return end >= 0 && strings.Contains(authority[end:], "@")
+	return strings.Count(authority, "@") > 1 || end >= 0 && strings.Contains(authority[end:], "@")
 }
 
 // ParsePrefixes parses networks in CIDR notation. An address is a network of one address. An

@@ -147,7 +147,7 @@ func TestParseDatabaseURL(t *testing.T) {
 		}
 	}
 	for _, good := range []string{
-		"postgres://u%40tenant:p%2Fq@h:5432/d?sslmode=require", "postgres://u:p@ss@h/d", "postgres://h1:1,h2:2/d?target_session_attrs=read-write",
+		"postgres://u%40tenant:p%2Fq@h:5432/d?sslmode=require", "postgres://h1:1,h2:2/d?target_session_attrs=read-write",
 		"postgres:///d?host=/run/postgresql&user=u%40tenant", "postgres://[::1]:5432/d", "postgres://h",
 	} {
 		if _, err := ParseDatabaseURL("X", good); err != nil {
@@ -156,7 +156,7 @@ func TestParseDatabaseURL(t *testing.T) {
 	}
 	for _, bad := range []string{
 		"postgres://u:hunter2/x@h/d", "postgres://u:1/hunter2@h/d", "postgres://u:hunter2?x@h/d", "postgres://u:hunter2#x@h/d", "postgres://u:p@hunter2/x@h/d",
-		"postgres://u:p@x?hunter2@h/d", "postgres://u/hunter2:p@h/d", "postgresql://u:/hunter2@h/d", "postgres:u:hunter2/x@h/d",
+		"postgres://u:p@x?hunter2@h/d", "postgres://u/hunter2:p@h/d", "postgresql://u:/hunter2@h/d", "postgres:u:hunter2/x@h/d", "postgres://u:p@hunter2@h/d", "postgres://u:p@hunter2@h", "postgres://u@hunter2:p@h/d",
 	} {
 		_, err := ParseDatabaseURL("YUFU_DATABASE_URL", bad)
 		wantError(t, err, "YUFU_DATABASE_URL", "%2F")
