@@ -26,10 +26,10 @@ func (serviceKeyCmd) Help() string {
 }
 
 type serviceKeyCreateCmd struct {
-	Name    string        `required:"" placeholder:"NAME" help:"Name of the back end or the person that uses the key."`
-	Scope   []string      `required:"" placeholder:"SCOPE" help:"Permissions, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
-	App     []string      `placeholder:"APPID" help:"App to which the key is restricted. Repeat it for several. Without this flag, the key works for all apps."`
-	Expires time.Duration `placeholder:"DURATION" help:"Lifetime of the key, for example 720h. Without this flag, the key does not expire."`
+	Name    string         `required:"" placeholder:"NAME" help:"Name of the back end or the person that uses the key."`
+	Scope   []string       `required:"" placeholder:"SCOPE" help:"Permissions, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
+	App     []string       `placeholder:"APPID" help:"App to which the key is restricted. Repeat it for several. Without this flag, the key works for all apps."`
+	Expires *time.Duration `placeholder:"DURATION" help:"Lifetime of the key, for example 720h. Without this flag, the key does not expire."`
 	reasonFlag
 	databaseCommand
 }
@@ -55,8 +55,8 @@ func (c *serviceKeyCreateCmd) Run(ctx context.Context, std streams) error {
 	if err != nil {
 		return err
 	}
-	if c.Expires != 0 {
-		if draft, err = draft.ExpireIn(c.Expires, event.At); err != nil {
+	if c.Expires != nil {
+		if draft, err = draft.ExpireIn(*c.Expires, event.At); err != nil {
 			return wrongUsage(fmt.Errorf("--expires is wrong: %w", descriptionOf(err)))
 		}
 	}

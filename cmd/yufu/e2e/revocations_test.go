@@ -329,6 +329,7 @@ func TestServiceKey(t *testing.T) {
 			{[]string{"create", "--name", "x", "--scope", "admin", "--app", "wx404"}, 1, "wx404"},
 			{[]string{"create", "--name", "x\ny", "--scope", "admin"}, 2, "control characters"},
 			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "1s"}, 2, "--expires"},
+			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "0s"}, 2, "--expires"},
 			{[]string{"create", "--name", "x", "--scope", "admin", "--expires", "-1h"}, 2, "--expires"},
 			{[]string{"revoke", "0123456789abcdef"}, 1, "service-key list"},
 			{[]string{"revoke", "yfk_0123456789abcdef_" + strings.Repeat("A", 43)}, 2, "ID must be the middle of"},
