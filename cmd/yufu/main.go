@@ -18,7 +18,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"reflect"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -63,6 +66,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.ValueFormatter(setting.Help),
+		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(setting.DecodeDuration)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
 	)
@@ -85,7 +89,7 @@ func run(ctx context.Context, args, environ []string, std streams) int {
 	}
 	if err != nil {
 		// The parser quotes an argument that it does not understand, which may be a database URL.
-		fmt.Fprintf(std.err, "yufu: %s\nyufu: see: %s --help\n", telemetry.Redact(err.Error()), commandPath(err))
+		fmt.Fprintf(std.err, "yufu: %s\nyufu: see: %s --help\n", telemetry.Redact(plain.Replace(err.Error())), commandPath(err))
 		return 2
 	}
 	if err := setting.CheckEnviron(environ, known); err != nil {
@@ -149,6 +153,13 @@ func report(w io.Writer, command *kong.Context, err error) int {
 	}
 	return 1
 }
+
+// plain replaces words of the parser that only its authors know.
+var plain = strings.NewReplacer(
+	`but got "EOL" (<EOL>)`, "but the command line ends",
+	"expected a valid 64 bit int but got", "must be a whole number, got",
+	"(from envar ", "(from ",
+)
 
 // commandPath returns the command at which parsing failed.
 func commandPath(err error) string {

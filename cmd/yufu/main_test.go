@@ -114,7 +114,7 @@ func TestSettings(t *testing.T) {
 		{"an unknown variable", with("YUFU_ISUER", hunter2), serve, 2, []string{"no setting is called YUFU_ISUER"}},
 		{"an access token lifetime that is too long", with("YUFU_ACCESS_TOKEN_TTL", "2h"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "1h", "2h"}},
 		{"an access token lifetime of zero", with("YUFU_ACCESS_TOKEN_TTL", "0s"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL"}},
-		{"a duration without a unit", with("YUFU_ACCESS_TOKEN_TTL", "600"), serve, 2, []string{"YUFU_ACCESS_TOKEN_TTL", "missing unit"}},
+		{"a duration without a unit", with("YUFU_ACCESS_TOKEN_TTL", "600"), serve, 2, []string{`yufu: --access-token-ttl: must be a duration such as 90s, 15m or 720h, got "600" (from YUFU_ACCESS_TOKEN_TTL="600")`}},
 		{"a refresh grace that is too long", with("YUFU_REFRESH_GRACE", "1h"), serve, 2, []string{"YUFU_REFRESH_GRACE", "10m"}},
 		{"an idle lifetime longer than the lifetime of a session", with("YUFU_SESSION_IDLE_TTL", "9000h"), serve, 2, []string{"YUFU_SESSION_IDLE_TTL", "YUFU_SESSION_MAX_TTL"}},
 		{"a maximum staleness that is too long", with("YUFU_MAX_STALENESS", "6m"), serve, 2, []string{"YUFU_MAX_STALENESS must be between 10s and 5m, got "}},
@@ -142,6 +142,8 @@ func TestSettings(t *testing.T) {
 		{"an unknown flag", with(), []string{"serve", "--prot", "1"}, 2, []string{"unknown flag --prot", "yufu serve --help"}},
 		{"a database URL without its flag", with(), []string{"serve", "postgres://u:" + hunter2 + "@h/d"}, 2, []string{"unexpected argument postgres://u:", "yufu serve --help"}},
 		{"a database URL behind another flag", with(), []string{"serve", "--session-idle-ttl", "postgres://u:xy/" + hunter2 + "@h/d"}, 2, []string{"--session-idle-ttl", "duration"}},
+		{"a flag without its value", with(), []string{"serve", "--issuer"}, 2, []string{"yufu: --issuer: expected string value but the command line ends\n", "yufu serve --help"}},
+		{"a limit that is not a number", with("YUFU_SESSION_LIMIT", "many"), serve, 2, []string{`yufu: --session-limit: must be a whole number, got "many" (from YUFU_SESSION_LIMIT="many")`}},
 		{"an unknown command", with(), []string{"srve"}, 2, []string{`did you mean "serve"?`, "yufu --help"}},
 
 		{"dev on all addresses", nil, []string{"dev", "--listen", ":8080"}, 2, []string{"--listen must be a loopback address", "yufu serve"}},

@@ -96,6 +96,20 @@ func (b bounds) format(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
+// DecodeDuration reads the value of a flag that is a duration.
+func DecodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
+	var text string
+	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
+		return err
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf("must be a duration such as 90s, 15m or 720h, got %q", text)
+	}
+	target.SetInt(int64(d))
+	return nil
+}
+
 // Duration formats a duration as operators write it: 5m, not 5m0s.
 func Duration(d time.Duration) string {
 	s := d.String()
