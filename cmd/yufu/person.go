@@ -84,7 +84,7 @@ func (f adminFlags) client(std streams) (*adminclient.Client, error) {
 
 // errNotAdmin reports that another server is at the address, for example the public
 // listener.
-var errNotAdmin = errors.New("YUFU_ADMIN_URL names an address where another server answers; set it to the address of the admin API (YUFU_ADMIN_LISTEN)")
+var errNotAdmin = setting.Errorf("YUFU_ADMIN_URL", "names an address where another server answers; set it to the address of the admin API (YUFU_ADMIN_LISTEN)")
 
 // persons finds persons.
 func (f adminFlags) persons(ctx context.Context, client *adminclient.Client, q adminclient.PersonQuery) (*adminclient.PersonList, error) {

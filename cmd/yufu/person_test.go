@@ -35,6 +35,14 @@ func TestPersonElsewhere(t *testing.T) {
 			})
 		}
 	}
+	t.Run("list at another server, by the flag", func(t *testing.T) {
+		s := httptest.NewServer(http.NotFoundHandler())
+		defer s.Close()
+		got := try(t, nil, "", "person", "list", "--admin-url", s.URL, "--admin-key-file", key)
+		if got.code != 1 || !strings.HasPrefix(got.errOut, "yufu: --admin-url names an address where another server answers") {
+			t.Errorf("%v; want an error that names the flag", got)
+		}
+	})
 	for _, name := range []string{"list", "disable"} { // an import waits for the service to come back
 		t.Run(name+" at an address that does not answer", func(t *testing.T) {
 			got := try(t, map[string]string{"YUFU_ADMIN_URL": unused, "YUFU_ADMIN_KEY_FILE": key}, "", commands[name]...)
