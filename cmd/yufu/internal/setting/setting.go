@@ -93,6 +93,8 @@ func ReadSecretFile(setting, path string, stdin io.Reader, warn func(string)) ([
 		return nil, Errorf(setting, "cannot be read: %w", err)
 	case len(b) > maxSecretFile:
 		return nil, Errorf(setting, "names a file that is too large for a secret: %s", path)
+	case strings.TrimSpace(string(b)) == "" && path == "-":
+		return nil, Errorf(setting, "must come on standard input, which is empty")
 	case strings.TrimSpace(string(b)) == "":
 		return nil, Errorf(setting, "names a file that is empty: %s", path)
 	}

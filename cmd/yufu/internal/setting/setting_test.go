@@ -94,6 +94,8 @@ func TestReadSecretFile(t *testing.T) {
 	wantError(t, err, "directory")
 	_, err = read(write("empty", " \n", 0o600), "")
 	wantError(t, err, "empty")
+	_, err = read("-", "\n")
+	wantError(t, err, "standard input, which is empty")
 	_, err = read(write("huge", strings.Repeat("x", maxSecretFile+1), 0o600), "")
 	wantError(t, err, "too large")
 }
