@@ -16,7 +16,7 @@ import (
 // writesNoCutoff lists the methods of a store that never write a cutoff. The suite in
 // db/storetest detects a listed method that writes one.
 var writesNoCutoff = []string{
-	"AddApp", "AddFactKey", "AddServiceKey", "AddTicket", "App", "Apps", "AppsState", "Attempts", "Candidate",
+	"AddApp", "AddFactKey", "AddServiceKey", "AddTicket", "App", "Apps", "AppsState", "Attempts", "AuditRecords", "Candidate",
 	"CheckSchema", "Confirm", "CreatePerson", "Cutoffs", "DeleteExpired", "EnableIdentity",
 	"EnablePerson", "EndPlatformTokenLease", "FactKey", "FirstPinServiceKey", "ForcePlatformToken",
 	"Identities", "Identity", "IdentitySessions", "KeepPlatformToken", "Keys", "KeysVersion",

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/yufu-auth/yufu/pkg/app"
+	"github.com/yufu-auth/yufu/pkg/audit"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/binding"
 	"github.com/yufu-auth/yufu/pkg/cutoffs"
@@ -44,6 +45,7 @@ type Store interface {
 	accesstoken.Store
 	shard.Store
 	masterkey.Store
+	audit.Store
 
 	// Migrate brings the schema up to this binary's version. An empty database stores
 	// the key; one with tables has a key, and ignores this one. Several processes may

@@ -13,7 +13,9 @@ import (
 // reuses returns the details of the audit events for reused codes.
 func (l *limited) reuses(t *testing.T) (details []string) {
 	t.Helper()
-	rows, err := l.db.QueryContext(t.Context(), `select appid || ' ' || detail from audit where action = 'code.reused' order by id`)
+	rows, err := l.db.QueryContext(t.Context(), `
+select a.appid || ' ' || (select json_group_object(v.name, v.value) from audit_values v where v.audit_id = a.id)
+from audit a where a.action = 'code.reused' order by a.id`)
 	if err != nil {
 		t.Fatal(err)
 	}

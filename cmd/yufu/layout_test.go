@@ -138,6 +138,7 @@ var direction = []struct {
 	{"pkg/binding/webhook", []string{"pkg/auth", "pkg/netreason"}},
 	{"pkg/netreason", nil},
 	{"pkg/app", []string{"pkg/auth", "=pkg/binding/webhook", "=pkg/platform", "pkg/seal"}},
+	{"pkg/audit", []string{"pkg/auth"}},
 	{"pkg/servicekey", []string{"pkg/auth"}},
 	{"pkg/masterkey", []string{"pkg/auth", "pkg/seal"}},
 	{"=pkg/cutoffs", []string{"pkg/auth", "pkg/bearer/cutoff"}},

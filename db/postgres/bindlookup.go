@@ -166,7 +166,7 @@ func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.Audit
 				return auth.AppUnknown
 			}
 		}
-		event = event.With(map[string]any{"person": t.Person.ID})
+		event = event.About(t.Person.ID)
 		event.AppID = t.AppID
 		var b pgx.Batch
 		if err := queueAudit(&b, event); err != nil {

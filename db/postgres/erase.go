@@ -21,14 +21,14 @@ where uuid = $1 and shard = $3`)
 	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = $1 and shard = $2`)
 	eraseTicketsSQL  = statement(`delete from bind_tickets where used_by = $1`)
 	eraseAttemptsSQL = statement(`delete from bind_attempts where kind = $1 and key = $2`)
-	eraseAuditSQL    = statement(`
-update audit set detail = detail - $2::text[] where identity_uuid = $1 and detail ?| $2::text[]`)
+	eraseAuditSQL    = statement(`delete from audit_values where audit_id in (select id from audit where identity_uuid = $1)`)
 
 	madeByPhoneSQL = statement(`select source = 'phone' and external_id = id::text from persons where id = $1`)
 	// Another binding to the person locks the person's row first, which is locked here.
 	sharedSQL            = statement(`select exists (select 1 from identities where person_id = $1 and uuid <> $2)`)
 	forgetPersonSQL      = statement(`update persons set phone = null, name = '', attributes = '{}', updated_at = $2 where id = $1`)
 	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = $1`)
+	forgetPersonAuditSQL = statement(`delete from audit_values where audit_id in (select id from audit where person_id = $1)`)
 )
 
 // errRebound says that the identity was bound to another person between the read that
@@ -78,12 +78,13 @@ func (s *Store) erase(ctx context.Context, c *person.IdentityChange) (person.Ide
 		if forget {
 			b.Queue(forgetPersonSQL, i.Person, now)
 			b.Queue(forgetPersonFactsSQL, i.Person)
+			b.Queue(forgetPersonAuditSQL, i.Person)
 		}
 		b.Queue(eraseIdentitySQL, i.UUID, now, shard.Of(i.UUID), "erased:"+i.UUID.String())
 		b.Queue(eraseSessionsSQL, i.UUID, shard.Of(i.UUID))
 		b.Queue(eraseTicketsSQL, i.UUID)
 		b.Queue(eraseAttemptsSQL, string(auth.AttemptIdentity), i.UUID.String())
-		b.Queue(eraseAuditSQL, i.UUID, person.ErasedDetails())
+		b.Queue(eraseAuditSQL, i.UUID)
 		if err := queueAudit(&b, c.ErasedEvent(&i, ending.live, forget)); err != nil {
 			return err
 		}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/yufu-auth/yufu/pkg/audit"
 )
 
 // LockCutoffs is the advisory lock for taking cutoff ids.
@@ -36,6 +38,9 @@ var AdminQueries = []struct{ SQL, Cond string }{
 	{identitiesByPersonSQL, "person_id = "},
 	{identitiesAllSQL, "uuid > "},
 }
+
+// AuditSQL exports auditSQL.
+func AuditSQL(q *audit.Query) (string, []any) { return auditSQL(q) }
 
 // Shows returns, for each kind of permanent connection, a function that reads a setting:
 // the pool's, the followers', and the listening one.

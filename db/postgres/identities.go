@@ -269,7 +269,7 @@ func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (pe
 			return err
 		}
 		var b pgx.Batch
-		if err := queueAudit(&b, c.Audit(i, map[string]any{"person": i.Person})); err != nil {
+		if err := queueAudit(&b, c.Audit(i, nil).About(i.Person)); err != nil {
 			return err
 		}
 		queueDetach(&b, i.UUID)

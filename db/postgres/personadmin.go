@@ -73,7 +73,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, 
 		}
 		var b pgx.Batch
 		queueFacts(&b, id, d.Facts)
-		if err := queueAudit(&b, event.With(map[string]any{"person": id, "changed": c.Fields})); err != nil {
+		if err := queueAudit(&b, event.About(id).With(map[string]any{"changed": c.Fields})); err != nil {
 			return err
 		}
 		return tx.commit(ctx, &b)
@@ -167,7 +167,7 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		for n, ids := range byShard(identities) {
 			b.Queue(switchPersonIdentitiesSQL, ids, timeOrNull(disabledAt), n)
 		}
-		if err := queueAudit(&b, event.With(detail).With(map[string]any{"person": id})); err != nil {
+		if err := queueAudit(&b, event.About(id).With(detail)); err != nil {
 			return err
 		}
 		if len(ending.sessions) > 0 {

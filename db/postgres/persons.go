@@ -72,7 +72,7 @@ func (s *Store) CreatePerson(ctx context.Context, d person.Draft, event auth.Aud
 		}
 		var b pgx.Batch
 		queueFacts(&b, d.ID, d.Facts)
-		if err := queueAudit(&b, event.With(map[string]any{"person": d.ID})); err != nil {
+		if err := queueAudit(&b, event.About(d.ID)); err != nil {
 			return err
 		}
 		if err := run(ctx, tx, &b); err != nil {

@@ -1,33 +1,47 @@
 package postgres
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/yufu-auth/yufu/pkg/audit"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-var insertAuditSQL = statement(`
-insert into audit (at, action, actor, appid, identity_uuid, session_id, reason, request_id, detail)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9)`)
+const insertAudit = `
+insert into audit (at, action, actor, appid, identity_uuid, session_id, person_id, reason, request_id, detail, commitments)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`
+
+var (
+	insertAuditSQL       = statement(insertAudit)
+	insertAuditValuesSQL = statement(`
+with written as (` + insertAudit + ` returning id)
+insert into audit_values (audit_id, name, value, salt)
+select w.id, v.name, v.value, v.salt from written w, unnest($12::text[], $13::text[], $14::bytea[]) as v (name, value, salt)`)
+)
 
 // queueAudit adds the audit event to the batch.
 func queueAudit(b *pgx.Batch, e auth.AuditEvent) error {
-	var detail *string
-	if len(e.Detail) > 0 {
-		j, err := json.Marshal(e.Detail)
-		if err != nil {
-			return fmt.Errorf("audit detail: %w", err)
-		}
-		text := string(j)
-		detail = &text
+	row, err := audit.NewRow(&e)
+	if err != nil {
+		return err
 	}
-	b.Queue(insertAuditSQL, auth.StoredTime(e.At), string(e.Action), e.Actor, textOrNull(e.AppID),
-		uuidOrNull(e.Identity), uuidOrNull(e.Session), e.Reason, e.RequestID, detail)
+	args := []any{
+		auth.StoredTime(e.At), string(e.Action), e.Actor, textOrNull(e.AppID), uuidOrNull(e.Identity), uuidOrNull(e.Session),
+		uuidOrNull(e.Person), e.Reason, e.RequestID, textOrNull(row.Detail), textOrNull(row.Commitments),
+	}
+	if len(row.Values) == 0 {
+		b.Queue(insertAuditSQL, args...)
+		return nil
+	}
+	var names, values []string
+	var salts [][]byte
+	for _, v := range row.Values {
+		names, values, salts = append(names, v.Name), append(values, v.Value), append(salts, v.Salt)
+	}
+	b.Queue(insertAuditValuesSQL, append(args, names, values, salts)...)
 	return nil
 }
 

@@ -161,7 +161,7 @@ func (s *Store) AddTicket(ctx context.Context, t person.Ticket, event auth.Audit
 				return err
 			}
 		}
-		event = event.With(map[string]any{"person": t.Person.ID})
+		event = event.About(t.Person.ID)
 		event.AppID = t.AppID
 		if err := writeAudit(ctx, tx, event); err != nil {
 			return err

@@ -18,9 +18,7 @@ where uuid = ?1`)
 	eraseSessionsSQL = statement(`update sessions set device = '', person_id = null where identity_uuid = ?`)
 	eraseTicketsSQL  = statement(`delete from bind_tickets where used_by = ?`)
 	eraseAttemptsSQL = statement(`delete from bind_attempts where kind = ? and key = ?`)
-	eraseDetailSQL   = statement(`
-update audit set detail = json_remove(detail, '$.' || ?2)
-where identity_uuid = ?1 and json_type(detail, '$.' || ?2) is not null`)
+	eraseAuditSQL    = statement(`delete from audit_values where audit_id in (select id from audit where identity_uuid = ?)`)
 
 	soleSQL = statement(`
 select p.source = 'phone' and p.external_id = p.id
@@ -28,6 +26,7 @@ select p.source = 'phone' and p.external_id = p.id
 from persons p where p.id = ?1`)
 	forgetPersonSQL      = statement(`update persons set phone = null, name = '', attributes = '{}', updated_at = ?2 where id = ?1`)
 	forgetPersonFactsSQL = statement(`delete from person_facts where person_id = ?`)
+	forgetPersonAuditSQL = statement(`delete from audit_values where audit_id in (select id from audit where person_id = ?)`)
 )
 
 // EraseIdentity implements [person.Store].
@@ -60,12 +59,11 @@ func (s *Store) EraseIdentity(ctx context.Context, c person.IdentityChange) (per
 			{eraseSessionsSQL, []any{i.UUID}},
 			{eraseTicketsSQL, []any{i.UUID}},
 			{eraseAttemptsSQL, []any{string(auth.AttemptIdentity), i.UUID.String()}},
+			{eraseAuditSQL, []any{i.UUID}},
 		}
 		if forget {
-			steps = append(steps, step{forgetPersonSQL, []any{i.Person, micros(c.Now)}}, step{forgetPersonFactsSQL, []any{i.Person}})
-		}
-		for _, name := range person.ErasedDetails() {
-			steps = append(steps, step{eraseDetailSQL, []any{i.UUID, name}})
+			steps = append(steps, step{forgetPersonSQL, []any{i.Person, micros(c.Now)}}, step{forgetPersonFactsSQL, []any{i.Person}},
+				step{forgetPersonAuditSQL, []any{i.Person}})
 		}
 		for _, st := range steps {
 			if _, err := tx.ExecContext(ctx, st.sql, st.args...); err != nil {

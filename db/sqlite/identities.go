@@ -228,7 +228,7 @@ func (s *Store) UnbindIdentity(ctx context.Context, c person.IdentityChange) (pe
 		if i.Person == uuid.Nil {
 			return nil
 		}
-		if err := writeAudit(ctx, tx, c.Audit(i, map[string]any{"person": i.Person})); err != nil {
+		if err := writeAudit(ctx, tx, c.Audit(i, nil).About(i.Person)); err != nil {
 			return err
 		}
 		if err := detach(ctx, tx, i.UUID); err != nil {

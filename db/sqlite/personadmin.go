@@ -74,7 +74,7 @@ func (s *Store) UpdatePerson(ctx context.Context, id uuid.UUID, d person.Draft, 
 		if err := writeFacts(ctx, tx, id, d.Facts); err != nil {
 			return err
 		}
-		return writeAudit(ctx, tx, event.With(map[string]any{"person": id, "changed": c.Fields}))
+		return writeAudit(ctx, tx, event.About(id).With(map[string]any{"changed": c.Fields}))
 	})
 	if err != nil {
 		return auth.PersonRecord{}, err
@@ -156,7 +156,7 @@ func (s *Store) switchPerson(ctx context.Context, op string, id uuid.UUID, disab
 		if _, err := tx.ExecContext(ctx, switchPersonIdentitiesSQL, id, micros(disabledAt)); err != nil {
 			return err
 		}
-		if err := writeAudit(ctx, tx, event.With(detail).With(map[string]any{"person": id})); err != nil {
+		if err := writeAudit(ctx, tx, event.About(id).With(detail)); err != nil {
 			return err
 		}
 		if !disable {

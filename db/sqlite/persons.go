@@ -71,7 +71,7 @@ func (s *Store) CreatePerson(ctx context.Context, d person.Draft, event auth.Aud
 		if err := writeFacts(ctx, tx, d.ID, d.Facts); err != nil {
 			return err
 		}
-		if err := writeAudit(ctx, tx, event.With(map[string]any{"person": d.ID})); err != nil {
+		if err := writeAudit(ctx, tx, event.About(d.ID)); err != nil {
 			return err
 		}
 		p, err = personRecord(ctx, tx, d.ID)

@@ -3,28 +3,36 @@ package sqlite
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"fmt"
 	"time"
 
+	"github.com/yufu-auth/yufu/pkg/audit"
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-var insertAuditSQL = statement(`
-insert into audit (at, action, actor, appid, identity_uuid, session_id, reason, request_id, detail)
-values (?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+var (
+	insertAuditSQL = statement(`
+insert into audit (at, action, actor, appid, identity_uuid, session_id, person_id, reason, request_id, detail, commitments)
+values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`)
+	insertAuditValueSQL = statement(`insert into audit_values (audit_id, name, value, salt) values (?, ?, ?, ?)`)
+)
 
 func writeAudit(ctx context.Context, tx *writeTx, e auth.AuditEvent) error {
-	var detail sql.NullString
-	if len(e.Detail) > 0 {
-		j, err := json.Marshal(e.Detail)
-		if err != nil {
-			return fmt.Errorf("audit detail: %w", err)
-		}
-		detail = textOrNull(string(j))
+	row, err := audit.NewRow(&e)
+	if err != nil {
+		return err
 	}
-	_, err := tx.ExecContext(ctx, insertAuditSQL, micros(e.At), string(e.Action), e.Actor, textOrNull(e.AppID),
-		uuidOrNull(e.Identity), uuidOrNull(e.Session), e.Reason, e.RequestID, detail)
+	done, err := tx.ExecContext(ctx, insertAuditSQL, micros(e.At), string(e.Action), e.Actor, textOrNull(e.AppID), uuidOrNull(e.Identity),
+		uuidOrNull(e.Session), uuidOrNull(e.Person), e.Reason, e.RequestID, textOrNull(row.Detail), textOrNull(row.Commitments))
+	if err != nil {
+		return err
+	}
+	id, err := done.LastInsertId()
+	for _, v := range row.Values {
+		if err != nil {
+			break
+		}
+		_, err = tx.ExecContext(ctx, insertAuditValueSQL, id, v.Name, v.Value, v.Salt)
+	}
 	return err
 }
 

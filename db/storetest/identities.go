@@ -193,7 +193,7 @@ var identityTests = []test{
 		}
 		f.wantCounts(t, before, counts{Audit: 1, Cutoffs: 2})
 		wantEqual(t, "method in the audit trail", f.detail(t, "method"), person.BoundByAdmin)
-		wantEqual(t, "person in the audit trail", f.detail(t, "person"), p.ID.String())
+		wantEqual(t, "person in the audit trail", f.lastRecord(t).Person, p.ID)
 		f.raised(t, s, 2, &p.Person)
 		f.raised(t, second, 2, &p.Person)
 		wantEqual(t, "the refreshed token's", *f.mustRefresh(t, s.ID, 1, t0, session.Rotate).Person, p.Person)
@@ -204,7 +204,7 @@ var identityTests = []test{
 			wantEqual(t, "person", i.Person, uuid.Nil)
 		}
 		f.wantCounts(t, before, counts{Audit: 2, Cutoffs: 4})
-		wantEqual(t, "person in the audit trail", f.detail(t, "person"), p.ID.String())
+		wantEqual(t, "person in the audit trail", f.lastRecord(t).Person, p.ID)
 		f.raised(t, s, 3, nil)
 		f.mustRefresh(t, s.ID, 2, t0, session.Rotate)
 	}},

@@ -71,6 +71,7 @@ func Run(t *testing.T, open func(testing.TB) Harness) {
 		{"Identities", identityTests},
 		{"EraseIdentity", eraseTests},
 		{"DelaysOfAdmins", delayTests},
+		{"Audit", auditTests},
 		{"Keys", keyTests},
 		{"MasterKey", masterKeyTests},
 		{"ServiceKeys", serviceKeyTests},

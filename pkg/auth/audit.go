@@ -63,16 +63,29 @@ type AuditEvent struct {
 	// "service" for the service itself, and [ActorServiceKey] for the holder of a
 	// service key.
 	Actor string
-	// AppID, Identity and Session name the target, as far as they apply.
+	// AppID, Identity, Session and Person name the target, as far as they apply.
 	AppID    string
 	Identity uuid.UUID
 	Session  uuid.UUID
+	Person   uuid.UUID
 	// Reason is free text of the caller; it may be empty.
 	Reason string
 	// RequestID is that of the request that caused the event; it may be empty.
 	RequestID string
-	// Detail holds a few more small values, for example generations and ages.
+	// Detail holds a few more small values, for example generations and ages. The members
+	// that [PersonalDetails] names are strings, which an erasure deletes.
 	Detail map[string]any
+}
+
+// PersonalDetails returns the members of audit details that say something about a person.
+func PersonalDetails() []string {
+	return []string{"address", "device", "external_id", "first_network", "key", "name", "network", "phone"}
+}
+
+// About returns a copy of the event with the person.
+func (e AuditEvent) About(person uuid.UUID) AuditEvent {
+	e.Person = person
+	return e
 }
 
 // With returns a copy of the event with further details. It does not change e, because

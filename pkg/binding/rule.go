@@ -83,7 +83,7 @@ func checkSession(st *session.State, ver int64, now time.Time) error {
 
 // BoundEvent returns the audit event of the binding.
 func (b *BindParams) BoundEvent(f *Locked) auth.AuditEvent {
-	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
+	e := withSession(b.Event, &f.State.Session, f.Person.ID, map[string]any{"method": b.Method})
 	if f.Current != uuid.Nil {
 		e.Detail["person_before"] = f.Current
 	}
@@ -92,14 +92,14 @@ func (b *BindParams) BoundEvent(f *Locked) auth.AuditEvent {
 
 // ReplacedEvent returns the audit event of an identity that was replaced.
 func (b *BindParams) ReplacedEvent(f *Locked, identity uuid.UUID) auth.AuditEvent {
-	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "by": f.State.Session.Identity})
+	e := withSession(b.Event, &f.State.Session, f.Person.ID, map[string]any{"by": f.State.Session.Identity})
 	e.Action, e.Identity, e.Session = auth.AuditBindingReplaced, identity, uuid.Nil
 	return e
 }
 
 // CreatedEvent returns the audit event of a person that the binding made.
 func (b *BindParams) CreatedEvent(f *Locked) auth.AuditEvent {
-	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method})
+	e := withSession(b.Event, &f.State.Session, f.Person.ID, map[string]any{"method": b.Method})
 	if b.Target.Phone != "" {
 		e.Detail["phone"] = auth.MaskPhone(b.Target.Phone)
 	}
@@ -109,19 +109,19 @@ func (b *BindParams) CreatedEvent(f *Locked) auth.AuditEvent {
 
 // UpdatedEvent returns the audit event of a person that the binding changed.
 func (b *BindParams) UpdatedEvent(f *Locked) auth.AuditEvent {
-	e := withSession(b.Event, &f.State.Session, map[string]any{"person": f.Person.ID, "method": b.Method, "changed": f.Saved})
+	e := withSession(b.Event, &f.State.Session, f.Person.ID, map[string]any{"method": b.Method, "changed": f.Saved})
 	e.Action = auth.AuditPersonUpdated
 	return e
 }
 
 // UnboundEvent returns the audit event of the unbinding.
 func (u *UnbindParams) UnboundEvent(f *Locked) auth.AuditEvent {
-	return withSession(u.Event, &f.State.Session, map[string]any{"person": f.Current})
+	return withSession(u.Event, &f.State.Session, f.Current, nil)
 }
 
-// withSession returns the event with the session and further details.
-func withSession(e auth.AuditEvent, s *auth.Session, detail map[string]any) auth.AuditEvent {
-	e.AppID, e.Identity, e.Session = s.AppID, s.Identity, s.ID
+// withSession returns the event with the session, the person and further details.
+func withSession(e auth.AuditEvent, s *auth.Session, person uuid.UUID, detail map[string]any) auth.AuditEvent {
+	e.AppID, e.Identity, e.Session, e.Person = s.AppID, s.Identity, s.ID, person
 	return e.With(detail)
 }
 

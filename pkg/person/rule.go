@@ -35,7 +35,7 @@ func (c *IdentityChange) Audit(i *IdentityRecord, detail map[string]any) auth.Au
 
 // BoundEvent returns the event of the binding; i is the identity before.
 func (c *IdentityChange) BoundEvent(i *IdentityRecord) auth.AuditEvent {
-	e := c.Audit(i, map[string]any{"person": c.Person, "method": BoundByAdmin})
+	e := c.Audit(i, map[string]any{"method": BoundByAdmin}).About(c.Person)
 	if i.Person != uuid.Nil {
 		e.Detail["person_before"] = i.Person
 	}
@@ -44,7 +44,7 @@ func (c *IdentityChange) BoundEvent(i *IdentityRecord) auth.AuditEvent {
 
 // ReplacedEvent returns the event of an identity that was replaced by i.
 func (c *IdentityChange) ReplacedEvent(i *IdentityRecord, identity uuid.UUID) auth.AuditEvent {
-	e := c.Audit(i, map[string]any{"person": c.Person, "by": i.UUID})
+	e := c.Audit(i, map[string]any{"by": i.UUID}).About(c.Person)
 	e.Action, e.Identity = auth.AuditBindingReplaced, identity
 	return e
 }
@@ -56,7 +56,7 @@ func (c *IdentityChange) ErasedEvent(i *IdentityRecord, sessions int, person boo
 	if person {
 		detail["person_forgotten"] = true
 	}
-	return c.Audit(i, detail)
+	return c.Audit(i, detail).About(i.Person)
 }
 
 // Erase returns the identity without its personal data.

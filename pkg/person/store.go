@@ -105,7 +105,7 @@ type Store interface {
 	// log in again. A person that was made by a phone number ([auth.PersonByPhone]),
 	// without an external_id from the business and without another bound identity,
 	// loses phone, name, attributes and facts. The identity's audit events lose the
-	// details in [ErasedDetails]. It is harmless to repeat.
+	// personal values. It is harmless to repeat.
 	//
 	// Errors: [auth.NotFound].
 	EraseIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
@@ -137,11 +137,6 @@ type Query struct {
 	// After is the id of the last person seen; uuid.Nil means from the beginning.
 	After uuid.UUID
 	Limit int
-}
-
-// ErasedDetails returns the members of audit details that an erasure deletes.
-func ErasedDetails() []string {
-	return []string{"address", "device", "external_id", "key", "name", "phone"}
 }
 
 // IdentityRecord is the whole row of an identity.

@@ -38,7 +38,7 @@ func Create(ctx context.Context, store Store, apps Apps, d Draft, event auth.Aud
 	k, p := Generate(d, event.At)
 	k.Creator = event.Actor
 	event.Action = auth.AuditServiceKeyAdded
-	event = event.With(map[string]any{"service_key": k.ID, "name": k.Name, "scope": ScopeText(k.Scopes)})
+	event = event.With(map[string]any{"service_key": k.ID, "key_name": k.Name, "scope": ScopeText(k.Scopes)})
 	if k.Restricted() {
 		event.Detail["apps"] = k.Apps
 	}

@@ -64,7 +64,7 @@ func TestCreate(t *testing.T) {
 		}
 		want := who
 		want.Action = auth.AuditServiceKeyAdded
-		want.Detail = map[string]any{"service_key": k.ID, "name": "orders", "scope": "service openid", "apps": []string{"wx1"}}
+		want.Detail = map[string]any{"service_key": k.ID, "key_name": "orders", "scope": "service openid", "apps": []string{"wx1"}}
 		if d := cmp.Diff(want, w.event); d != "" {
 			t.Error(d)
 		}

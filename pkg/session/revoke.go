@@ -54,12 +54,9 @@ func IdleAfter(now time.Time) time.Time { return auth.StoredTime(now.Add(-auth.C
 // may be empty; estimated says that the number of sessions is an estimate.
 func (r *RevokeParams) Audit(appID string, identity uuid.UUID, sessions int, estimated bool) auth.AuditEvent {
 	e := r.Event.With(map[string]any{"sessions": sessions})
-	e.AppID, e.Identity, e.Session = appID, identity, r.Target.Session
+	e.AppID, e.Identity, e.Session, e.Person = appID, identity, r.Target.Session, r.Target.Person
 	if estimated {
 		e.Detail["estimated"] = true
-	}
-	if r.Target.Person != uuid.Nil {
-		e.Detail["person"] = r.Target.Person
 	}
 	if r.Target.All {
 		e.Detail["all"] = true

@@ -193,7 +193,8 @@ func auditOf(t *testing.T, dsn string) string {
 	}
 	defer conn.Close(t.Context())
 	var all string
-	if err := conn.QueryRow(t.Context(), `select string_agg(row::text, E'\n') from audit row`).Scan(&all); err != nil {
+	if err := conn.QueryRow(t.Context(), `
+select string_agg(row::text, E'\n') from (select a.*, v.value from audit a left join audit_values v on v.audit_id = a.id) row`).Scan(&all); err != nil {
 		t.Fatal(err)
 	}
 	return all

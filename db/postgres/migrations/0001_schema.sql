@@ -209,22 +209,41 @@ create table cutoffs (
 
 create index cutoffs_expires_at on cutoffs (expires_at) where expires_at is not null;
 
--- No foreign keys: the audit trail outlives the rows that it names.
+-- The audit log: rows are only added. No foreign keys: it outlives the rows that it names.
+-- Personal values stand in audit_values, so that they can be deleted; commitments has the
+-- salted hash of each.
 create table audit (
     id            bigint generated always as identity primary key,
     at            timestamptz not null,
     action        text not null,
-    actor         text not null,
+    actor         text collate "C" not null,
     appid         text collate "C",
     identity_uuid uuid,
     session_id    uuid,
+    person_id     uuid,
     reason        text not null default '',
-    request_id    text not null default '',
-    detail        jsonb
+    request_id    text collate "C" not null default '',
+    detail        jsonb,
+    commitments   jsonb
 );
 
--- For erasing an identity: finds its events.
-create index audit_identity_uuid on audit (identity_uuid) where identity_uuid is not null;
+create table audit_values (
+    audit_id bigint not null,
+    name     text not null,
+    value    text not null,
+    salt     bytea not null,
+    primary key (audit_id, name)
+);
+
+-- One for each filter of the admin API, newest first.
+create index audit_at on audit (at, id);
+create index audit_action on audit (action, at, id);
+create index audit_actor on audit (actor, at, id);
+create index audit_appid on audit (appid, at, id) where appid is not null;
+create index audit_identity_uuid on audit (identity_uuid, at, id) where identity_uuid is not null;
+create index audit_session_id on audit (session_id, at, id) where session_id is not null;
+create index audit_person_id on audit (person_id, at, id) where person_id is not null;
+create index audit_request_id on audit (request_id, at, id);
 
 create table signing_keys (
     kid        text collate "C" primary key,

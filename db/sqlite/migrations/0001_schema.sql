@@ -201,7 +201,9 @@ create table cutoffs (
 
 create index cutoffs_expires_at on cutoffs (expires_at) where expires_at is not null;
 
--- No foreign keys: the audit trail outlives the rows that it names.
+-- The audit log: rows are only added. No foreign keys: it outlives the rows that it names.
+-- Personal values stand in audit_values, so that they can be deleted; commitments has the
+-- salted hash of each.
 create table audit (
     id            integer primary key autoincrement,
     at            integer not null,
@@ -210,13 +212,30 @@ create table audit (
     appid         text,
     identity_uuid text,
     session_id    text,
+    person_id     text,
     reason        text not null default '',
     request_id    text not null default '',
-    detail        text check (detail is null or json_valid(detail))
+    detail        text check (detail is null or json_valid(detail)),
+    commitments   text check (commitments is null or json_valid(commitments))
 ) strict;
 
--- For erasing an identity: finds its events.
-create index audit_identity_uuid on audit (identity_uuid) where identity_uuid is not null;
+create table audit_values (
+    audit_id integer not null,
+    name     text not null,
+    value    text not null,
+    salt     blob not null,
+    primary key (audit_id, name)
+) strict, without rowid;
+
+-- One for each filter of the admin API, newest first.
+create index audit_at on audit (at, id);
+create index audit_action on audit (action, at, id);
+create index audit_actor on audit (actor, at, id);
+create index audit_appid on audit (appid, at, id) where appid is not null;
+create index audit_identity_uuid on audit (identity_uuid, at, id) where identity_uuid is not null;
+create index audit_session_id on audit (session_id, at, id) where session_id is not null;
+create index audit_person_id on audit (person_id, at, id) where person_id is not null;
+create index audit_request_id on audit (request_id, at, id);
 
 create table signing_keys (
     kid        text not null primary key,
