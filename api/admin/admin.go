@@ -49,6 +49,7 @@ type Config struct {
 	Persons  *person.Service
 	Apps     *app.Service
 	Sessions Sessions
+	AuditLog AuditLog
 	// CutoffID returns the name of a cutoff in the revocation feed.
 	CutoffID func(id int64) string
 	// Clock returns the current time by the database's clock.

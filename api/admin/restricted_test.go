@@ -150,6 +150,7 @@ var restrictedOperations = map[string]struct {
 	"POST /admin/v1/apps/{appid}/enable":   {body: `{}`},
 	"GET /admin/v1/binding-delays":         {},
 	"DELETE /admin/v1/binding-delays/{id}": {},
+	"GET /admin/v1/audit":                  {},
 }
 
 // TestRestrictedKeyOperations calls every operation that concerns more than the apps of

@@ -72,6 +72,8 @@ func (a *API) routes() []route {
 
 		{get, "/admin/v1/binding-delays", read, append(page, "delayed", "uuid", "person", "address"), allApps(a.listBindingDelays)},
 		{del, "/admin/v1/binding-delays/{id}", admin, reason, allApps(a.liftBindingDelay)},
+
+		{get, "/admin/v1/audit", admin, append(page, "from", "until", "action", "actor", "app", "uuid", "session", "person", "request_id"), allApps(a.listAudit)},
 	}
 }
 

@@ -121,6 +121,7 @@ func newWorld(t testing.TB, open func(testing.TB) db.Store) *world {
 			Store: w.DB, Sealer: w.Sealer, Keys: keeper, CheckWebhookURL: hooks.CheckURL, Clock: w.now,
 		}),
 		Sessions: s,
+		AuditLog: s,
 	}).Mount(r)
 	srv := httptest.NewServer(r)
 	t.Cleanup(srv.Close)

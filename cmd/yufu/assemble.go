@@ -248,6 +248,7 @@ func (s *service) newAdminAPI(keyGuard *web.Guard, revoker *session.Revoker) *ad
 		Revoker:      revoker,
 		Keys:         s.store,
 		AppStore:     s.store,
+		AuditLog:     s.store,
 		SigningKeys:  s.keeper,
 		MaxStaleness: s.lifetimes.MaxStaleness,
 		Persons: person.NewService(person.Config{

@@ -38,6 +38,7 @@ type cli struct {
 	Keys       keysCmd       `cmd:"" help:"Rotate and retire the keys that sign tokens."`
 	MasterKey  masterKeyCmd  `cmd:"" name:"master-key" help:"Show what the master keys seal, and seal it again with a new one."`
 	Person     personCmd     `cmd:"" help:"Import, find, disable and enable persons."`
+	Audit      auditCmd      `cmd:"" help:"Read the audit log: who did what."`
 	Migrate    migrateCmd    `cmd:"" help:"Bring the database schema up to date."`
 	Wechatsim  wechatsimCmd  `cmd:"" help:"Run only the WeChat simulator."`
 	Version    versionCmd    `cmd:"" help:"Print the version."`

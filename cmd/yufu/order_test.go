@@ -22,7 +22,7 @@ import (
 var fileOrder = [][]string{
 	{"main.go"},
 	// A file per subcommand.
-	{"app.go", "dev.go", "keys.go", "masterkey.go", "migrate.go", "person.go", "serve.go", "servicekey.go", "version.go", "wechatsim.go"},
+	{"app.go", "audit.go", "dev.go", "keys.go", "masterkey.go", "migrate.go", "person.go", "serve.go", "servicekey.go", "version.go", "wechatsim.go"},
 	{"policy.go"},
 	{"appservice.go"},
 	// The files of yufu dev.
@@ -37,6 +37,7 @@ var fileOrder = [][]string{
 	{"parts.go"},
 	{"reread.go"},
 	// The files that commands and the service share.
+	{"adminapi.go"},
 	{"direct.go"},
 	{"sealed.go"},
 	{"store.go"},

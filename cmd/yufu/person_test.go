@@ -17,6 +17,8 @@ func TestPersonElsewhere(t *testing.T) {
 	unused := "http://" + netreasontest.UnusedAddr(t)
 	commands := map[string][]string{
 		"list":    {"person", "list"},
+		"audit":   {"audit", "list"},
+		"export":  {"audit", "export"},
 		"disable": {"person", "disable", "1"},
 		"import":  {"person", "import", file},
 	}
@@ -43,7 +45,7 @@ func TestPersonElsewhere(t *testing.T) {
 			t.Errorf("%v; want an error that names the flag", got)
 		}
 	})
-	for _, name := range []string{"list", "disable"} { // an import waits for the service to come back
+	for _, name := range []string{"list", "disable", "audit", "export"} { // an import waits for the service to come back
 		t.Run(name+" at an address that does not answer", func(t *testing.T) {
 			got := try(t, map[string]string{"YUFU_ADMIN_URL": unused, "YUFU_ADMIN_KEY_FILE": key}, "", commands[name]...)
 			if got.code != 1 || !strings.Contains(got.errOut, "YUFU_ADMIN_URL names an address that does not answer: "+unused+"; check that yufu serve or yufu dev is running there") {

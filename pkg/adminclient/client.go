@@ -189,6 +189,13 @@ func (q query) id(name string, value *uuid.UUID) query {
 	return q
 }
 
+func (q query) time(name string, value time.Time) query {
+	if !value.IsZero() {
+		url.Values(q).Set(name, value.Format(time.RFC3339Nano))
+	}
+	return q
+}
+
 func (q query) reason(reason string) query {
 	if reason != "" {
 		url.Values(q).Set("reason", reason)

@@ -378,6 +378,47 @@ type AppUpdate struct {
 // app's policy lists the attributes that introspection shows.
 type Attributes = json.RawMessage
 
+// AuditEvent defines model for AuditEvent.
+type AuditEvent struct {
+	// Action What was done, for example `revoked`.
+	Action string `json:"action"`
+
+	// Actor `bearer` for the holder of a token, `cli` for a command on the host,
+	// `service` for the service itself, `service_key:ID` for the holder of a
+	// service key.
+	Actor string `json:"actor"`
+
+	// App The mini-program's appid, which is its OAuth `client_id`.
+	App *AppID    `json:"app,omitempty"`
+	At  time.Time `json:"at"`
+
+	// Detail A few more values; which ones depends on the action.
+	Detail map[string]interface{} `json:"detail,omitempty"`
+
+	// Erased Members of `detail` whose values were deleted when a user was erased.
+	Erased []string `json:"erased,omitempty"`
+
+	// ID Unique; not in the order of time.
+	ID     int64 `json:"id"`
+	Person *UUID `json:"person,omitempty"`
+
+	// Reason What the caller gave as the reason.
+	Reason string `json:"reason,omitempty"`
+
+	// RequestID The `X-Request-Id` of the request.
+	RequestID *string `json:"request_id,omitempty"`
+	Session   *UUID   `json:"session,omitempty"`
+	UUID      *UUID   `json:"uuid,omitempty"`
+}
+
+// AuditLog defines model for AuditLog.
+type AuditLog struct {
+	Events []AuditEvent `json:"events"`
+
+	// Next The `cursor` of the next page, or null after the last.
+	Next *string `json:"next"`
+}
+
 // BindIdentityRequest defines model for BindIdentityRequest.
 type BindIdentityRequest struct {
 	// Person The id of the person.

@@ -128,6 +128,14 @@ func TestPersonImport(t *testing.T) {
 					t.Errorf("person list = %s, want disabled", out)
 				}
 				i.mustRun(i.env, "", "person", "enable", "E7")
+				events := i.mustRun(i.env, "", "audit", "list", "--since", "1h", "--action", "person.disabled")
+				if !strings.Contains(events, "离职") || !strings.Contains(events, "service_key:") || !strings.Contains(events, "person=") {
+					t.Errorf("audit list = %s, want the person, the actor and the reason", events)
+				}
+				exported := i.mustRun(i.env, "", "audit", "export")
+				if n := strings.Count(exported, "\n"); n < 3 || strings.Count(exported, `"action":"person.imported"`) == 0 {
+					t.Errorf("audit export = %s, want a line for each event", exported)
+				}
 				if r := i.run(i.env, "", "person", "disable", "unknown"); r.code != 1 || !strings.Contains(r.stderr, "no person has this external_id") {
 					t.Errorf("exit code = %d: %s", r.code, r.stderr)
 				}
