@@ -72,6 +72,13 @@ func keyOf(ctx context.Context) servicekey.Key {
 	return k
 }
 
+// require returns [auth.InsufficientScope] unless the request's key has a scope beyond that
+// of the route.
+func (a *API) require(r *http.Request, scope servicekey.Scope) error {
+	key := keyOf(r.Context())
+	return web.RequireScope(r.Context(), &key, scope)
+}
+
 // event returns an audit event by the caller of a request, with the reason, or
 // [auth.InvalidRequest] for a malformed reason. The use case sets its action.
 func (a *API) event(r *http.Request, reason string) (auth.AuditEvent, error) {

@@ -60,8 +60,8 @@ func TestAudit(t *testing.T) {
 	t.Run("other keys and malformed queries are refused", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
-		w.do(t, http.MethodGet, "/admin/v1/audit", w.key(t, "read openid service").Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
-		key := w.key(t, "admin").Key().Reveal()
+		w.do(t, http.MethodGet, "/admin/v1/audit", w.key(t, "support openid service persons").Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
+		key := w.key(t, "audit").Key().Reveal()
 		for _, query := range []string{
 			"from=yesterday", "until=1", "person=" + uuid.Nil.String(), "uuid=x", "actor=", "action=%FF", "cursor=1", "cursor=1-2x", "limit=0", "user=1",
 		} {

@@ -27,8 +27,6 @@ func identityOf(r *http.Request, i *person.IdentityRecord) adminclient.Identity 
 	return answer
 }
 
-var errNoOpenID = &auth.Error{Code: auth.InsufficientScope, Description: "A search by openid or unionid needs a service key with the scope openid."}
-
 func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 	limit, after, err := pageOf(r)
 	if err != nil {
@@ -38,8 +36,10 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 		OpenID: queryText(r, "openid"), UnionID: queryText(r, "unionid"), AppID: queryText(r, "app"),
 		After: after, Limit: limit + 1,
 	}
-	if key := keyOf(r.Context()); (q.OpenID != "" || q.UnionID != "") && !key.Has(servicekey.ScopeOpenID) {
-		return errNoOpenID
+	if q.OpenID != "" || q.UnionID != "" {
+		if err := a.require(r, servicekey.ScopeOpenID); err != nil {
+			return err
+		}
 	}
 	if q.Person, err = queryPerson(r); err != nil {
 		return err

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
@@ -236,6 +238,71 @@ func TestOpenIDScope(t *testing.T) {
 				succeed(t, resp, err)
 			} else {
 				failed(t, err, 403, auth.InsufficientScope)
+			}
+		}
+	}
+}
+
+// TestPersonalIDs reads everything that the admin API shows about a person and a user.
+func TestPersonalIDs(t *testing.T) {
+	t.Parallel()
+	const phone, masked = "+8613800001001", "+86138****1001"
+	w := newWorld(t, stores["sqlite"])
+	g := w.Login("alice")
+	i, err := w.Store.Identity(t.Context(), g.Session.Identity, nil)
+	if err != nil || i.OpenID() == "" {
+		t.Fatalf("Identity() = %+v, error %v, want an openid", i, err)
+	}
+	contract, err := apitest.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]string{}
+	for _, scopes := range []string{"admin", "read", "support", "persons"} {
+		for _, scopes := range []string{scopes, scopes + " openid"} {
+			keys[scopes] = w.key(t, scopes).Key().Reveal()
+		}
+	}
+	var p adminclient.Person
+	// called calls an operation for the person and the user, and returns the answer.
+	called := func(scopes, method, path, body string) string {
+		t.Helper()
+		resource := map[bool]string{true: p.ID.String(), false: g.Session.ID.String()}[strings.Contains(path, "/persons")]
+		path = strings.NewReplacer("{id}", resource, "{uuid}", g.Session.Identity.String(), "{appid}", g.Session.AppID).Replace(path)
+		a := w.do(t, method, path, keys[scopes], "application/json", body)
+		if a.Status >= http.StatusMultipleChoices {
+			t.Fatalf("%s %s: status and body = %d %s, want success", method, path, a.Status, a.Body)
+		}
+		return a.Body
+	}
+	wantPhone := func(scopes, method, path, body string) {
+		t.Helper()
+		for with, want := range map[string]string{scopes: masked, scopes + " openid": phone} {
+			if got := called(with, method, path, body); !strings.Contains(got, `"phone":"`+want+`"`) {
+				t.Errorf("%s %s with %s: body = %s, want the phone %s", method, path, with, got, want)
+			}
+		}
+	}
+	created := called("persons", http.MethodPost, "/admin/v1/persons", liLei)
+	if err := json.Unmarshal([]byte(created), &p); err != nil || p.Phone == nil || *p.Phone != masked {
+		t.Errorf("createPerson answers %s, error %v, want the phone %s", created, err, masked)
+	}
+	wantPhone("persons", http.MethodPatch, "/admin/v1/persons/{id}", `{"phone":"13800001001"}`)
+	wantPhone("support", http.MethodPost, "/admin/v1/persons/{id}/disable", "{}")
+	wantPhone("support", http.MethodPost, "/admin/v1/persons/{id}/enable", "{}")
+	wantPhone("read", http.MethodGet, "/admin/v1/persons/{id}", "")
+	wantPhone("read", http.MethodGet, "/admin/v1/persons?phone=13800001001", "")
+	called("support", http.MethodPost, "/admin/v1/identities/{uuid}/bind", `{"person":"`+p.ID.String()+`"}`)
+	w.do(t, http.MethodPatch, "/admin/v1/persons/"+p.ID.String(), keys["persons"], "application/json",
+		`{"phone":"`+masked+`"}`).want(t, 400, auth.InvalidRequest)
+
+	for _, op := range contract.Operations(apitest.Admin) {
+		if method, path, _ := strings.Cut(op, " "); method == http.MethodGet && strings.HasPrefix(path, "/admin/") {
+			body := called("admin", method, path, "")
+			for _, hidden := range []string{phone, phone[len("+86"):], i.OpenID()} {
+				if strings.Contains(body, hidden) {
+					t.Errorf("%s shows %s to a key without the scope openid: %s", op, hidden, body)
+				}
 			}
 		}
 	}

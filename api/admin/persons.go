@@ -13,13 +13,18 @@ import (
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/person"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
-// personOf returns a person for an answer.
-func personOf(p *auth.PersonRecord) adminclient.Person {
+// personOf returns the view of a person for the key of the request.
+func personOf(r *http.Request, p *auth.PersonRecord) adminclient.Person {
+	phone := p.Phone
+	if key := keyOf(r.Context()); !key.Has(servicekey.ScopeOpenID) {
+		phone = auth.MaskPhone(phone)
+	}
 	return adminclient.Person{
-		ID: p.ID, ExternalID: p.ExternalID, Name: p.Name, Phone: textOrNull(p.Phone), Facts: append([]string{}, p.Facts...),
+		ID: p.ID, ExternalID: p.ExternalID, Name: p.Name, Phone: textOrNull(phone), Facts: append([]string{}, p.Facts...),
 		Attributes: p.Attributes, Source: adminclient.PersonSource(p.Source), Disabled: p.Disabled,
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
@@ -40,7 +45,7 @@ func (a *API) listPersons(w http.ResponseWriter, r *http.Request) error {
 	answer := adminclient.PersonList{Persons: []adminclient.Person{}}
 	found, answer.Next = cutPage(found, limit, func(p auth.PersonRecord) string { return p.ID.String() })
 	for i := range found {
-		answer.Persons = append(answer.Persons, personOf(&found[i]))
+		answer.Persons = append(answer.Persons, personOf(r, &found[i]))
 	}
 	return web.SecretJSON(w, http.StatusOK, answer)
 }
@@ -71,7 +76,7 @@ func (a *API) createPerson(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	logTarget(ctx, &session.Target{Person: p.ID})
-	return web.SecretJSON(w, http.StatusCreated, personOf(&p))
+	return web.SecretJSON(w, http.StatusCreated, personOf(r, &p))
 }
 
 // attributesOf returns the attributes of a body. null means the same as no member.
@@ -91,7 +96,7 @@ func (a *API) getPerson(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return web.SecretJSON(w, http.StatusOK, personOf(&p))
+	return web.SecretJSON(w, http.StatusOK, personOf(r, &p))
 }
 
 func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
@@ -109,7 +114,7 @@ func (a *API) updatePerson(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return web.SecretJSON(w, http.StatusOK, personOf(&p))
+	return web.SecretJSON(w, http.StatusOK, personOf(r, &p))
 }
 
 // switchPerson serves a change of a person whose only parameter is a reason.
@@ -127,7 +132,7 @@ func (a *API) switchPerson(change func(*person.Service, context.Context, uuid.UU
 		if err != nil {
 			return err
 		}
-		return web.SecretJSON(w, http.StatusOK, personOf(&p))
+		return web.SecretJSON(w, http.StatusOK, personOf(r, &p))
 	}
 }
 

@@ -42,8 +42,8 @@ func TestPersons(t *testing.T) {
 		t.Run(kind+": a person is created, read, found, changed, disabled and enabled", func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, open)
-			key := w.key(t, "admin")
-			c := w.client(t, "admin")
+			key := w.key(t, "admin openid")
+			c := w.client(t, "admin openid")
 			now := w.Clock.Now().Truncate(time.Microsecond)
 			a := w.post(t, "/admin/v1/persons", key, liLei)
 			if a.Status != http.StatusCreated || a.Header.Get("Cache-Control") != "no-store" {

@@ -9,9 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/uuid"
 
-	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/pkg/app"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
@@ -103,95 +101,6 @@ func TestRestrictedKeyPolicy(t *testing.T) {
 		`{"policy":{"phone":{"create":true}}}`,
 	)
 	accepted(restricted.Key().Reveal(), `{"policy":`+strings.Replace(phone, `"name"`, `"name","id_tail"`, 1)+`}`, `{"policy":{}}`)
-}
-
-// restrictedOperations says for every operation whether a key that is restricted to
-// apps may use it for its apps. The test calls the others with the body.
-var restrictedOperations = map[string]struct {
-	may  bool
-	body string
-}{
-	"POST /admin/v1/revocations": {may: true}, // but neither a person nor all
-
-	"GET /admin/v1/service-keys":         {may: true},
-	"POST /admin/v1/service-keys":        {may: true}, // a subset of its own scopes and apps
-	"DELETE /admin/v1/service-keys/{id}": {may: true},
-	"PATCH /admin/v1/service-keys/{id}":  {body: `{"pinned_app":"` + sessiontest.AppID + `"}`},
-
-	"GET /admin/v1/signing-keys":               {},
-	"POST /admin/v1/signing-keys/rotate":       {body: `{}`},
-	"POST /admin/v1/signing-keys/{kid}/retire": {body: `{}`},
-
-	"GET /admin/v1/persons":                    {},
-	"POST /admin/v1/persons":                   {body: `{"external_id":"1001"}`},
-	"POST /admin/v1/persons/import":            {body: `{"external_id":"1001"}`},
-	"GET /admin/v1/persons/{id}":               {},
-	"PATCH /admin/v1/persons/{id}":             {body: `{"name":"x"}`},
-	"POST /admin/v1/persons/{id}/disable":      {body: `{}`},
-	"POST /admin/v1/persons/{id}/enable":       {body: `{}`},
-	"POST /admin/v1/persons/{id}/bind-tickets": {body: `{"app":"` + sessiontest.AppID + `"}`},
-
-	"GET /admin/v1/identities":                 {may: true},
-	"GET /admin/v1/identities/{uuid}":          {may: true},
-	"DELETE /admin/v1/identities/{uuid}":       {may: true},
-	"POST /admin/v1/identities/{uuid}/disable": {may: true},
-	"POST /admin/v1/identities/{uuid}/enable":  {may: true},
-	"POST /admin/v1/identities/{uuid}/bind":    {body: `{"person":"PERSON"}`},
-	"POST /admin/v1/identities/{uuid}/unbind":  {may: true},
-	"GET /admin/v1/identities/{uuid}/sessions": {may: true},
-	"GET /admin/v1/sessions/{id}":              {may: true},
-	"DELETE /admin/v1/sessions/{id}":           {may: true},
-
-	"GET /admin/v1/apps":                   {may: true},
-	"POST /admin/v1/apps":                  {body: `{"appid":"` + sessiontest.AppID + `","app_secret":"x"}`},
-	"GET /admin/v1/apps/{appid}":           {may: true},
-	"PATCH /admin/v1/apps/{appid}":         {may: true}, // within bounds, see above
-	"POST /admin/v1/apps/{appid}/disable":  {may: true},
-	"POST /admin/v1/apps/{appid}/enable":   {body: `{}`},
-	"GET /admin/v1/binding-delays":         {},
-	"DELETE /admin/v1/binding-delays/{id}": {},
-	"GET /admin/v1/audit":                  {},
-}
-
-// TestRestrictedKeyOperations calls every operation that concerns more than the apps of
-// a key, for an existing person and user. All apps share persons: a restricted key that
-// bound one of its users to a person would be that person in the other apps.
-func TestRestrictedKeyOperations(t *testing.T) {
-	t.Parallel()
-	contract, err := apitest.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := newWorld(t, stores["sqlite"])
-	person := w.person(t, w.client(t, "admin"), "1001")
-	user := w.Login("alice").Session.Identity
-	restricted := w.key(t, "admin service openid decrypt", sessiontest.AppID)
-	for _, op := range contract.Operations(apitest.Admin) {
-		method, path, _ := strings.Cut(op, " ")
-		if !strings.HasPrefix(path, "/admin/") {
-			continue
-		}
-		o, known := restrictedOperations[op]
-		switch {
-		case !known:
-			t.Errorf("%s is missing in restrictedOperations: may a key that is restricted to apps use it?", op)
-		case !o.may:
-			path = strings.NewReplacer("{id}", person.ID.String(), "{uuid}", user.String(), "{kid}", "k", "{appid}", sessiontest.AppID).Replace(path)
-			contentType := "application/json"
-			if strings.HasSuffix(path, "/import") {
-				contentType = "application/x-ndjson"
-			}
-			body := strings.Replace(o.body, "PERSON", person.ID.String(), 1)
-			a := w.do(t, method, path, restricted.Key().Reveal(), contentType, body)
-			if a.Status != http.StatusForbidden {
-				t.Errorf("%s: %d %s, want 403", op, a.Status, a.Body)
-			}
-		}
-	}
-	i, err := w.Store.Identity(t.Context(), user, nil)
-	if err != nil || i.Person != uuid.Nil {
-		t.Errorf("the user is bound to %v (error %v), want no person", i.Person, err)
-	}
 }
 
 // narrowed is an [app.Store] in which another admin changes the app right after

@@ -7,6 +7,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 )
 
@@ -25,6 +26,11 @@ func (a *API) createRevocation(w http.ResponseWriter, r *http.Request) error {
 		All:      body.All,
 	}
 	logTarget(ctx, &target)
+	if target.AppID != "" || target.All {
+		if err := a.require(r, servicekey.ScopeAdmin); err != nil {
+			return err
+		}
+	}
 	done, err := a.c.Revoker.Revoke(ctx, session.RevocationRequest{
 		Token:     auth.Secret(body.Token),
 		Target:    target,

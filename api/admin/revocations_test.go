@@ -2,8 +2,10 @@ package admin_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 	"github.com/yufu-auth/yufu/pkg/session"
 	"github.com/yufu-auth/yufu/pkg/session/sessiontest"
 )
@@ -119,6 +122,54 @@ func TestRevocations(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestRevocationScopes revokes each target with a key of each scope, restricted to the
+// target's app and not.
+func TestRevocationScopes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, stores["sqlite"])
+	g := w.Login("alice")
+	person := w.person(t, w.client(t, "admin"), "1001")
+	targets := map[string]struct {
+		adminclient.Revocation
+
+		scopes     string
+		restricted bool
+	}{
+		"token":   {adminclient.Revocation{Token: g.AccessToken.Reveal()}, "support admin", true},
+		"session": {adminclient.Revocation{Session: &g.Session.ID}, "support admin", true},
+		"user":    {adminclient.Revocation{UUID: &g.Session.Identity}, "support admin", true},
+		"person":  {adminclient.Revocation{Person: &person.ID}, "support admin", false},
+		"app":     {adminclient.Revocation{App: g.Session.AppID}, "admin", true},
+		"all":     {adminclient.Revocation{All: true}, "admin", false},
+	}
+	for _, scope := range servicekey.Scopes() {
+		for _, apps := range [][]string{nil, {g.Session.AppID}} {
+			c := w.client(t, string(scope), apps...)
+			for name, target := range targets {
+				t.Run(fmt.Sprintf("%s by %s of apps %q", name, scope, apps), func(t *testing.T) {
+					t.Parallel()
+					done, err := c.Revoke(t.Context(), target.Revocation)
+					if slices.Contains(strings.Fields(target.scopes), string(scope)) && (apps == nil || target.restricted) {
+						succeed(t, done, err)
+					} else {
+						failed(t, err, http.StatusForbidden, auth.InsufficientScope)
+					}
+				})
+			}
+		}
+	}
+	t.Run("the challenge names the scope that is missing", func(t *testing.T) {
+		t.Parallel()
+		a := w.post(t, "/admin/v1/revocations", w.key(t, "support"), `{"all":true}`)
+		if got := a.Header.Get("WWW-Authenticate"); !strings.Contains(got, `scope="admin"`) {
+			t.Errorf("challenge = %s, want the scope admin", got)
+		}
+	})
+	// The parallel subtests run after this: all their keys are read at once, because
+	// lookups of single new keys are bounded.
+	w.Clock.Advance(servicekey.FreshFor)
 }
 
 func TestRevocationsRefuse(t *testing.T) {

@@ -18,62 +18,77 @@ type route struct {
 	method, path string
 	// scope is the scope that the service key of a request must have.
 	scope servicekey.Scope
+	// apps says which keys may use the operation.
+	apps apps
 	// query names the parameters that the operation takes in its query.
 	query []string
 	serve web.Handler
 }
 
+// apps says whether an operation is open to keys that are restricted to apps.
+type apps bool
+
+const (
+	// own: a restricted key sees and changes only what belongs to its apps.
+	own apps = false
+	// all: the operation concerns more than apps, and refuses restricted keys.
+	all apps = true
+)
+
 // routes returns all operations. A test compares them with openapi.yaml.
 func (a *API) routes() []route {
 	const (
 		get, post, patch, del = http.MethodGet, http.MethodPost, http.MethodPatch, http.MethodDelete
-		read, admin           = servicekey.ScopeRead, servicekey.ScopeAdmin
+
+		read, support, persons = servicekey.ScopeRead, servicekey.ScopeSupport, servicekey.ScopePersons
+		audit, admin           = servicekey.ScopeAudit, servicekey.ScopeAdmin
 	)
 	reason, page := []string{"reason"}, []string{"limit", "cursor"}
 	return []route{
-		{post, "/admin/v1/revocations", admin, nil, a.createRevocation},
+		// To end the sessions of an app or of all apps, the key also needs admin.
+		{post, "/admin/v1/revocations", support, own, nil, a.createRevocation},
 
-		{get, "/admin/v1/service-keys", read, page, a.listServiceKeys},
-		{post, "/admin/v1/service-keys", admin, nil, a.createServiceKey},
-		{patch, "/admin/v1/service-keys/{id}", admin, nil, allApps(a.updateServiceKey)},
-		{del, "/admin/v1/service-keys/{id}", admin, []string{"descendants", "reason"}, a.revokeServiceKey},
+		{get, "/admin/v1/service-keys", admin, own, page, a.listServiceKeys},
+		{post, "/admin/v1/service-keys", admin, own, nil, a.createServiceKey},
+		{patch, "/admin/v1/service-keys/{id}", admin, all, nil, a.updateServiceKey},
+		{del, "/admin/v1/service-keys/{id}", admin, own, []string{"descendants", "reason"}, a.revokeServiceKey},
 
-		{get, "/admin/v1/signing-keys", read, page, allApps(a.listSigningKeys)},
-		{post, "/admin/v1/signing-keys/rotate", admin, nil, allApps(a.rotateSigningKeys)},
-		{post, "/admin/v1/signing-keys/{kid}/retire", admin, nil, allApps(a.retireSigningKey)},
+		{get, "/admin/v1/signing-keys", admin, all, page, a.listSigningKeys},
+		{post, "/admin/v1/signing-keys/rotate", admin, all, nil, a.rotateSigningKeys},
+		{post, "/admin/v1/signing-keys/{kid}/retire", admin, all, nil, a.retireSigningKey},
 
-		{get, "/admin/v1/persons", read, append(page, "external_id", "phone", "name"), allApps(a.listPersons)},
-		{post, "/admin/v1/persons", admin, nil, allApps(a.createPerson)},
-		{post, "/admin/v1/persons/import", admin, []string{"dry_run", "reason"}, allApps(a.importPersons)},
-		{get, "/admin/v1/persons/{id}", read, nil, allApps(a.getPerson)},
-		{patch, "/admin/v1/persons/{id}", admin, nil, allApps(a.updatePerson)},
-		{post, "/admin/v1/persons/{id}/disable", admin, nil, allApps(a.switchPerson((*person.Service).DisablePerson))},
-		{post, "/admin/v1/persons/{id}/enable", admin, nil, allApps(a.switchPerson((*person.Service).EnablePerson))},
-		{post, "/admin/v1/persons/{id}/bind-tickets", admin, nil, allApps(a.createBindTicket)},
+		{get, "/admin/v1/persons", read, all, append(page, "external_id", "phone", "name"), a.listPersons},
+		{post, "/admin/v1/persons", persons, all, nil, a.createPerson},
+		{post, "/admin/v1/persons/import", persons, all, []string{"dry_run", "reason"}, a.importPersons},
+		{get, "/admin/v1/persons/{id}", read, all, nil, a.getPerson},
+		{patch, "/admin/v1/persons/{id}", persons, all, nil, a.updatePerson},
+		{post, "/admin/v1/persons/{id}/disable", support, all, nil, a.switchPerson((*person.Service).DisablePerson)},
+		{post, "/admin/v1/persons/{id}/enable", support, all, nil, a.switchPerson((*person.Service).EnablePerson)},
+		{post, "/admin/v1/persons/{id}/bind-tickets", persons, all, nil, a.createBindTicket},
 
-		{get, "/admin/v1/identities", read, append(page, "uuid", "openid", "unionid", "person", "app"), a.listIdentities},
-		{get, "/admin/v1/identities/{uuid}", read, nil, a.getIdentity},
-		{del, "/admin/v1/identities/{uuid}", admin, reason, a.eraseIdentity},
-		{post, "/admin/v1/identities/{uuid}/disable", admin, nil, a.switchIdentity((*person.Service).DisableIdentity)},
-		{post, "/admin/v1/identities/{uuid}/enable", admin, nil, a.switchIdentity((*person.Service).EnableIdentity)},
-		{post, "/admin/v1/identities/{uuid}/bind", admin, nil, allApps(a.bindIdentity)},
-		{post, "/admin/v1/identities/{uuid}/unbind", admin, nil, a.switchIdentity((*person.Service).UnbindIdentity)},
-		{get, "/admin/v1/identities/{uuid}/sessions", read, page, a.listIdentitySessions},
+		{get, "/admin/v1/identities", read, own, append(page, "uuid", "openid", "unionid", "person", "app"), a.listIdentities},
+		{get, "/admin/v1/identities/{uuid}", read, own, nil, a.getIdentity},
+		{del, "/admin/v1/identities/{uuid}", admin, own, reason, a.eraseIdentity},
+		{post, "/admin/v1/identities/{uuid}/disable", support, own, nil, a.switchIdentity((*person.Service).DisableIdentity)},
+		{post, "/admin/v1/identities/{uuid}/enable", support, own, nil, a.switchIdentity((*person.Service).EnableIdentity)},
+		{post, "/admin/v1/identities/{uuid}/bind", support, all, nil, a.bindIdentity},
+		{post, "/admin/v1/identities/{uuid}/unbind", support, own, nil, a.switchIdentity((*person.Service).UnbindIdentity)},
+		{get, "/admin/v1/identities/{uuid}/sessions", read, own, page, a.listIdentitySessions},
 
-		{get, "/admin/v1/sessions/{id}", read, nil, a.getSession},
-		{del, "/admin/v1/sessions/{id}", admin, reason, a.endSession},
+		{get, "/admin/v1/sessions/{id}", read, own, nil, a.getSession},
+		{del, "/admin/v1/sessions/{id}", support, own, reason, a.endSession},
 
-		{get, "/admin/v1/apps", read, page, a.listApps},
-		{get, "/admin/v1/apps/{appid}", read, nil, a.getApp},
-		{post, "/admin/v1/apps", admin, nil, allApps(a.createApp)},
-		{patch, "/admin/v1/apps/{appid}", admin, nil, a.updateApp},
-		{post, "/admin/v1/apps/{appid}/disable", admin, nil, a.switchApp((*app.Service).Disable)},
-		{post, "/admin/v1/apps/{appid}/enable", admin, nil, allApps(a.switchApp((*app.Service).Enable))},
+		{get, "/admin/v1/apps", read, own, page, a.listApps},
+		{get, "/admin/v1/apps/{appid}", read, own, nil, a.getApp},
+		{post, "/admin/v1/apps", admin, all, nil, a.createApp},
+		{patch, "/admin/v1/apps/{appid}", admin, own, nil, a.updateApp},
+		{post, "/admin/v1/apps/{appid}/disable", admin, own, nil, a.switchApp((*app.Service).Disable)},
+		{post, "/admin/v1/apps/{appid}/enable", admin, all, nil, a.switchApp((*app.Service).Enable)},
 
-		{get, "/admin/v1/binding-delays", read, append(page, "delayed", "uuid", "person", "address"), allApps(a.listBindingDelays)},
-		{del, "/admin/v1/binding-delays/{id}", admin, reason, allApps(a.liftBindingDelay)},
+		{get, "/admin/v1/binding-delays", read, all, append(page, "delayed", "uuid", "person", "address"), a.listBindingDelays},
+		{del, "/admin/v1/binding-delays/{id}", support, all, reason, a.liftBindingDelay},
 
-		{get, "/admin/v1/audit", admin, append(page, "from", "until", "action", "actor", "app", "uuid", "session", "person", "request_id"), allApps(a.listAudit)},
+		{get, "/admin/v1/audit", audit, all, append(page, "from", "until", "action", "actor", "app", "uuid", "session", "person", "request_id"), a.listAudit},
 	}
 }
 
@@ -86,21 +101,13 @@ func (a *API) Mount(r chi.Router) {
 				return err
 			}
 			web.EventOf(r.Context()).Add(pathTarget(r)...)
+			if rt.apps == all && key.Restricted() {
+				return auth.ErrRestricted
+			}
 			if err := checkQuery(r, rt.query); err != nil {
 				return err
 			}
 			return rt.serve(w, r.WithContext(context.WithValue(r.Context(), keyKey{}, key)))
 		}))
-	}
-}
-
-// allApps refuses keys that are restricted to apps: the operation concerns more
-// than apps.
-func allApps(h web.Handler) web.Handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		if key := keyOf(r.Context()); key.Restricted() {
-			return auth.ErrRestricted
-		}
-		return h(w, r)
 	}
 }

@@ -37,6 +37,9 @@ func TestKeyMintsNoGreaterKey(t *testing.T) {
 	}{
 		"admin may make admin":                                           {w.key(t, "admin"), `"scope":"admin"`, ""},
 		"admin may make read":                                            {w.key(t, "admin"), `"scope":"read"`, ""},
+		"admin may make support, persons and audit":                      {w.key(t, "admin"), `"scope":"support persons audit"`, ""},
+		"admin may not make support with openid":                         {w.key(t, "admin"), `"scope":"support openid"`, auth.InsufficientScope},
+		"support may not make keys":                                      {w.key(t, "support persons audit"), `"scope":"read"`, auth.InsufficientScope},
 		"admin may not make service":                                     {w.key(t, "admin"), `"scope":"service"`, auth.InsufficientScope},
 		"admin may not make read with openid":                            {w.key(t, "admin"), `"scope":"read openid"`, auth.InsufficientScope},
 		"admin may not make decrypt":                                     {w.key(t, "admin"), `"scope":"decrypt"`, auth.InsufficientScope},

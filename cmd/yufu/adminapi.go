@@ -29,7 +29,7 @@ func (f adminFlags) parse(std streams) (u *url.URL, key string, err error) {
 		err = setting.Errorf("YUFU_ADMIN_URL", "must be an address such as http://127.0.0.1:8081, without a user")
 	}
 	if f.AdminKeyFile == "" {
-		return u, "", errors.Join(err, setting.Errorf("YUFU_ADMIN_KEY_FILE", "is missing: set it to a file with a service key of scope admin (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
+		return u, "", errors.Join(err, setting.Errorf("YUFU_ADMIN_KEY_FILE", "is missing: set it to a file with a service key for the admin API (yufu dev keeps one in .yufu/admin.key); make one with: yufu service-key create --name NAME --scope admin > admin.key && chmod 600 admin.key"))
 	}
 	b, keyErr := setting.ReadSecretFile("YUFU_ADMIN_KEY_FILE", f.AdminKeyFile, std.in, noteTo(std))
 	return u, strings.TrimSpace(string(b)), errors.Join(err, keyErr)

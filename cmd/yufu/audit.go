@@ -22,7 +22,7 @@ type auditCmd struct {
 
 // Help is shown below the usage line of yufu audit --help.
 func (auditCmd) Help() string {
-	return "These commands use the admin API of a running service, with a service key of scope admin that is not restricted to apps."
+	return "These commands use the admin API of a running service, with a service key of scope audit or admin that is not restricted to apps."
 }
 
 // auditFlags are the filters of the audit log. Filters that are given must all match.

@@ -16,6 +16,7 @@ import (
 	"github.com/yufu-auth/yufu/api/web"
 	"github.com/yufu-auth/yufu/cmd/yufu/internal/setting"
 	"github.com/yufu-auth/yufu/pkg/auth"
+	"github.com/yufu-auth/yufu/pkg/servicekey"
 )
 
 // documents returns the tracked Markdown files.
@@ -96,6 +97,21 @@ func readVariables(t *testing.T) map[string]bool {
 
 // testVariables are read by db/pgtest only.
 var testVariables = map[string]bool{"YUFU_TEST_POSTGRES": true, "YUFU_PGBIN": true}
+
+func TestScopePages(t *testing.T) {
+	t.Parallel()
+	scopes := strings.Fields(servicekey.ScopeText(servicekey.Scopes()))
+	row := regexp.MustCompile("(?m)^\\| `(" + strings.Join(scopes, "|") + ")` \\|")
+	for _, page := range []string{"deploy/guide/en/operations.md", "deploy/guide/zh/operations.md"} {
+		var rows []string
+		for _, m := range row.FindAllSubmatch(read(t, page), -1) {
+			rows = append(rows, string(m[1]))
+		}
+		if !slices.Equal(rows, scopes) {
+			t.Errorf("%s has rows for the scopes %q, want %q", page, rows, scopes)
+		}
+	}
+}
 
 const contributing = ".github/CONTRIBUTING.md"
 

@@ -30,7 +30,7 @@ type personCmd struct {
 
 // Help is shown below the usage line of yufu person --help.
 func (personCmd) Help() string {
-	return "These commands use the admin API of a running service, with a service key of scope admin."
+	return "These commands use the admin API of a running service. The service key needs the scope persons for import, read for list, and support for disable and enable; admin includes all of them."
 }
 
 // persons finds persons.

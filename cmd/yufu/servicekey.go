@@ -27,11 +27,21 @@ func (serviceKeyCmd) Help() string {
 
 type serviceKeyCreateCmd struct {
 	Name    string         `required:"" placeholder:"NAME" help:"Name of the back end or the person that uses the key."`
-	Scope   []string       `required:"" placeholder:"SCOPE" help:"Permissions, separated by commas: service (ask about tokens, follow revocations), openid (see openids), decrypt (nothing yet), read (read through the admin API), admin (all of the admin API)."`
+	Scope   []string       `required:"" placeholder:"SCOPE" help:"Permissions, separated by commas."`
 	App     []string       `placeholder:"APPID" help:"App to which the key is restricted. Repeat it for several. Without this flag, the key works for all apps."`
 	Expires *time.Duration `placeholder:"DURATION" help:"Lifetime of the key, for example 720h. Without this flag, the key does not expire."`
 	reasonFlag
 	databaseCommand
+}
+
+// Help is shown below the usage line of yufu service-key create --help.
+func (serviceKeyCreateCmd) Help() string {
+	var b strings.Builder
+	b.WriteString("The scopes:\n\n")
+	for _, row := range servicekey.Table() {
+		fmt.Fprintf(&b, "  %-8s %s\n", row.Scope, row.Allows)
+	}
+	return b.String()
 }
 
 // checkArgs implements [argsChecker].

@@ -31,8 +31,8 @@ type Config struct {
 	// URL is the address of the admin listener, for example
 	// http://127.0.0.1:8081.
 	URL string
-	// ServiceKey is sent with every request. It needs the scope read, and admin for
-	// changes.
+	// ServiceKey is sent with every request. openapi.yaml lists the scope that each
+	// operation needs.
 	ServiceKey string
 	// HTTPClient sends the requests, without following redirects. By default it is
 	// a client with a timeout of 15 s.

@@ -625,7 +625,9 @@ type Person struct {
 	Facts []string `json:"facts"`
 	ID    UUID     `json:"id"`
 	Name  string   `json:"name"`
-	Phone *string  `json:"phone"`
+
+	// Phone In E.164 form. Masked, as `+86138****1001`, unless the service key has the scope `openid`.
+	Phone *string `json:"phone"`
 
 	// Source Who created the person.
 	Source    PersonSource `json:"source"`
@@ -815,7 +817,7 @@ type ServiceKey struct {
 	// RevokedAt When the key was revoked; null means it is valid.
 	RevokedAt *time.Time `json:"revoked_at"`
 
-	// Scope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
+	// Scope One or more of `service`, `openid`, `decrypt`, `read`, `support`, `persons`, `audit` and `admin`, separated by spaces.
 	Scope ServiceKeyScope `json:"scope"`
 }
 
@@ -843,7 +845,7 @@ type NewServiceKey struct {
 	// Reason The reason, for the audit trail. Without control characters.
 	Reason Reason `json:"reason,omitempty"`
 
-	// Scope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
+	// Scope One or more of `service`, `openid`, `decrypt`, `read`, `support`, `persons`, `audit` and `admin`, separated by spaces.
 	Scope ServiceKeyScope `json:"scope"`
 }
 
@@ -862,7 +864,7 @@ type DescendantKey struct {
 	Name string       `json:"name"`
 }
 
-// ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read` and `admin`, separated by spaces.
+// ServiceKeyScope One or more of `service`, `openid`, `decrypt`, `read`, `support`, `persons`, `audit` and `admin`, separated by spaces.
 type ServiceKeyScope = string
 
 // ServiceKeyUpdate defines model for ServiceKeyUpdate.

@@ -16,7 +16,8 @@ import (
 type PersonRecord struct {
 	Person
 	// Phone is the number in E.164 form ("+8613800001001"), unique, or empty.
-	// Logs and the audit trail show it masked ([MaskPhone]).
+	// Logs and the audit trail show it masked ([MaskPhone]), and the admin API unless
+	// the service key has the scope openid.
 	Phone string
 	// Attributes are a JSON object as [CleanAttributes] returns it.
 	Attributes json.RawMessage
@@ -167,7 +168,7 @@ func CleanPhone(s string) (string, error) {
 
 var errPhone = Invalid("phone must be a number in E.164 form, like +8613800001001")
 
-// MaskPhone returns a number as logs and the audit trail show it: +86138****1001 for
+// MaskPhone masks a number so that its owner recognises it: +86138****1001 for
 // +8613800001001.
 func MaskPhone(s string) string {
 	const hidden, shown = 4, 4

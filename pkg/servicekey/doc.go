@@ -1,8 +1,8 @@
 // Package servicekey owns the API keys of back ends and admins.
 //
 // It owns their format (yfk_<id>_<secret>; the prefix lets secret scanners find leaked
-// keys, and the secret has 256 random bits), their settings ([Draft]), which scope
-// includes which ([Key.Has]), and their authentication ([Authenticator]).
+// keys, and the secret has 256 random bits), their settings ([Draft]), their
+// scopes ([Table]: what each allows and includes), and their authentication ([Authenticator]).
 // The store keeps the SHA-256 of the secret. Slow hashing is for passwords, which
 // people choose; 256 random bits cannot be guessed. It does not own the scopes that
 // endpoints require (api/admin/routes.go and the other handlers), or HTTP.

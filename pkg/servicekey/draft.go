@@ -20,11 +20,6 @@ const (
 	MaxTTL = 10 * 365 * 24 * time.Hour
 )
 
-// Scopes returns all scopes, in the order in which keys have them.
-func Scopes() []Scope {
-	return []Scope{ScopeService, ScopeOpenID, ScopeDecrypt, ScopeRead, ScopeAdmin}
-}
-
 // Draft holds the settings of a new key. [NewDraft] makes one.
 type Draft struct {
 	Name   string
@@ -47,14 +42,14 @@ func NewDraft(name string, scopes, apps []string) (Draft, error) {
 	case !auth.CleanText(name):
 		return Draft{}, auth.Invalid("name must be UTF-8 text without control characters")
 	case len(scopes) == 0:
-		return Draft{}, auth.Invalid("scope must be one or more of: service, openid, decrypt, read, admin")
+		return Draft{}, errScope
 	case len(apps) > MaxApps:
 		return Draft{}, auth.Invalid("apps must have at most 64 appids")
 	}
 	d := Draft{Name: name}
 	for _, s := range scopes {
 		if !slices.Contains(Scopes(), Scope(s)) {
-			return Draft{}, auth.Invalid("scope must be one or more of: service, openid, decrypt, read, admin")
+			return Draft{}, errScope
 		}
 	}
 	for _, s := range Scopes() {
@@ -72,6 +67,8 @@ func NewDraft(name string, scopes, apps []string) (Draft, error) {
 	d.Apps = slices.Compact(d.Apps)
 	return d, nil
 }
+
+var errScope = auth.Invalid("scope must be one or more of: " + joinScopes(Scopes(), ", "))
 
 // ExpireIn returns the draft of a key that expires.
 //
@@ -137,31 +134,8 @@ func Descendants(all []Key, id string) []Key {
 	return found
 }
 
-// includes lists the scopes that include other scopes.
-var includes = map[Scope][]Scope{
-	ScopeAdmin: {ScopeRead},
-}
-
-// Has reports whether the key has the scope, or a scope that includes it: admin
-// includes read. No other scope includes another: a key that can end every session
-// need not see an openid.
-func (k *Key) Has(s Scope) bool {
-	return slices.Contains(k.Scopes, s) || slices.ContainsFunc(k.Scopes, func(has Scope) bool {
-		return slices.Contains(includes[has], s)
-	})
-}
-
 // Restricted reports whether the key is restricted to some apps.
 func (k *Key) Restricted() bool { return len(k.Apps) > 0 }
-
-// ScopeText returns scopes as OAuth writes them: separated by spaces.
-func ScopeText(scopes []Scope) string {
-	words := make([]string, len(scopes))
-	for i, s := range scopes {
-		words[i] = string(s)
-	}
-	return strings.Join(words, " ")
-}
 
 // CreatorID returns the id of the creator's service key, or false if the creator is not
 // a service key.

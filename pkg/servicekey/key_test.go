@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -162,10 +163,16 @@ func TestNewDraft(t *testing.T) {
 
 func TestHas(t *testing.T) {
 	t.Parallel()
+	includes := map[servicekey.Scope][]servicekey.Scope{
+		"support": {"read"}, "admin": {"read", "support", "persons", "audit"},
+	}
+	if d := cmp.Diff([]servicekey.Scope{"service", "openid", "decrypt", "read", "support", "persons", "audit", "admin"}, servicekey.Scopes()); d != "" {
+		t.Errorf("scopes (-want +got):\n%s", d)
+	}
 	for _, has := range servicekey.Scopes() {
 		for _, wants := range servicekey.Scopes() {
 			k := servicekey.Key{Scopes: []servicekey.Scope{has}}
-			want := has == wants || has == servicekey.ScopeAdmin && wants == servicekey.ScopeRead
+			want := has == wants || slices.Contains(includes[has], wants)
 			if got := k.Has(wants); got != want {
 				t.Errorf("Has(%[2]s) of a key with %[1]s = %[3]t, want %[4]t", has, wants, got, want)
 			}

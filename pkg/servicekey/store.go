@@ -7,23 +7,6 @@ import (
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
 
-// Scope is a permission of a key.
-type Scope string
-
-// The scopes.
-const (
-	// ScopeService: introspect, verify, follow the revocation feed.
-	ScopeService Scope = "service"
-	// ScopeOpenID: see openids and unionids in answers.
-	ScopeOpenID Scope = "openid"
-	// ScopeDecrypt: have platform data decrypted.
-	ScopeDecrypt Scope = "decrypt"
-	// ScopeRead: read through the admin API.
-	ScopeRead Scope = "read"
-	// ScopeAdmin: everything the admin API can do.
-	ScopeAdmin Scope = "admin"
-)
-
 // Key is one row of service_keys.
 type Key struct {
 	// ID is the part of the key that names it: [0-9a-z]{16}.

@@ -274,7 +274,10 @@ func TestServiceKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		reader := s.client(made.Key)
-		list, err := reader.ListServiceKeys(t.Context(), adminclient.Page{})
+		if _, err := reader.ListApps(t.Context(), adminclient.Page{}); err != nil {
+			t.Errorf("ListApps() error = %v, want none", err)
+		}
+		list, err := c.ListServiceKeys(t.Context(), adminclient.Page{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -129,5 +129,5 @@ type Folder struct {
 // AdminAPI is the address of the admin API, and the service key for it.
 type AdminAPI struct {
 	AdminURL     string `env:"YUFU_ADMIN_URL" default:"http://127.0.0.1:8081" group:"Admin API:" placeholder:"URL" help:"Address of the admin API."`
-	AdminKeyFile string `env:"YUFU_ADMIN_KEY_FILE" group:"Admin API:" placeholder:"FILE" help:"File with a service key of scope admin, as yufu service-key create prints it. yufu dev keeps one in .yufu/admin.key."`
+	AdminKeyFile string `env:"YUFU_ADMIN_KEY_FILE" group:"Admin API:" placeholder:"FILE" help:"File with a service key for the admin API, as yufu service-key create prints it. yufu dev keeps one in .yufu/admin.key."`
 }
