@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -35,7 +36,7 @@ func (a *API) listAudit(w http.ResponseWriter, r *http.Request) error {
 	}
 	answer := adminclient.AuditLog{Events: []adminclient.AuditEvent{}}
 	found, answer.Next = cutPage(found, limit, func(e audit.Record) string {
-		return fmt.Sprintf("%d-%d", e.At.UnixMicro(), e.ID)
+		return formatPosition(audit.Position{At: e.At, ID: e.ID})
 	})
 	for i := range found {
 		answer.Events = append(answer.Events, auditEventOf(&found[i]))
@@ -45,37 +46,58 @@ func (a *API) listAudit(w http.ResponseWriter, r *http.Request) error {
 
 // auditQuery returns the filters and the cursor of a request.
 func auditQuery(r *http.Request) (q audit.Query, err error) {
-	q = audit.Query{
-		Action: queryText(r, "action"), Actor: queryText(r, "actor"), AppID: queryText(r, "app"), RequestID: queryText(r, "request_id"),
-	}
-	for name, into := range map[string]*uuid.UUID{"uuid": &q.Identity, "session": &q.Session, "person": &q.Person} {
-		id, err := queryValue(r, name, uuid.Parse)
-		if err != nil || id != nil && *id == uuid.Nil {
-			return q, errForm(name)
+	for _, f := range []struct {
+		name string
+		text *string
+	}{{"action", &q.Action}, {"actor", &q.Actor}, {"app", &q.AppID}, {"request_id", &q.RequestID}} {
+		if *f.text = queryText(r, f.name); !auth.CleanText(*f.text) {
+			return q, errForm(f.name)
 		}
-		*into = value(id)
 	}
-	for name, into := range map[string]*time.Time{"from": &q.From, "until": &q.Until} {
-		at, err := queryValue(r, name, func(s string) (time.Time, error) { return time.Parse(time.RFC3339, s) })
+	for _, f := range []struct {
+		name string
+		id   *uuid.UUID
+	}{{"uuid", &q.Identity}, {"session", &q.Session}, {"person", &q.Person}} {
+		if *f.id, err = queryID(r, f.name); err != nil {
+			return q, err
+		}
+	}
+	for _, f := range []struct {
+		name string
+		at   *time.Time
+	}{{"from", &q.From}, {"until", &q.Until}} {
+		at, err := queryValue(r, f.name, parseTime)
 		if err != nil {
-			return q, errForm(name)
+			return q, err
 		}
-		*into = value(at).UTC()
-	}
-	for name, text := range map[string]string{"action": q.Action, "actor": q.Actor, "app": q.AppID, "request_id": q.RequestID} {
-		if !auth.CleanText(text) {
-			return q, errForm(name)
-		}
+		*f.at = value(at)
 	}
 	if cursor := queryText(r, "cursor"); cursor != "" {
-		var micros int64
-		_, err := fmt.Sscanf(cursor, "%d-%d", &micros, &q.Before.ID)
-		q.Before.At = time.UnixMicro(micros).UTC()
-		if err != nil || cursor != fmt.Sprintf("%d-%d", micros, q.Before.ID) {
-			return q, errCursor
-		}
+		q.Before, err = parsePosition(cursor)
 	}
-	return q, nil
+	return q, err
+}
+
+// parseTime parses a time of RFC 3339. It refuses the zero time, which would restrict
+// nothing.
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339, s)
+	if err == nil && t.IsZero() {
+		err = errors.New("the zero time")
+	}
+	return t.UTC(), err
+}
+
+// formatPosition and parsePosition turn the place of an event into a cursor and back.
+func formatPosition(p audit.Position) string { return fmt.Sprintf("%d-%d", p.At.UnixMicro(), p.ID) }
+
+func parsePosition(cursor string) (p audit.Position, err error) {
+	var micros int64
+	_, err = fmt.Sscanf(cursor, "%d-%d", &micros, &p.ID)
+	if p.At = time.UnixMicro(micros).UTC(); err != nil || formatPosition(p) != cursor {
+		return audit.Position{}, errCursor
+	}
+	return p, nil
 }
 
 func auditEventOf(e *audit.Record) adminclient.AuditEvent {

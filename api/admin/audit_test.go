@@ -63,7 +63,7 @@ func TestAudit(t *testing.T) {
 		w.do(t, http.MethodGet, "/admin/v1/audit", w.key(t, "support openid service persons").Key().Reveal(), "", "").want(t, 403, auth.InsufficientScope)
 		key := w.key(t, "audit").Key().Reveal()
 		for _, query := range []string{
-			"from=yesterday", "until=1", "person=" + uuid.Nil.String(), "uuid=x", "actor=", "action=%FF", "cursor=1", "cursor=1-2x", "limit=0", "user=1",
+			"from=yesterday", "until=1", "until=0001-01-01T00:00:00Z", "person=" + uuid.Nil.String(), "uuid=x", "actor=", "action=%FF", "cursor=1", "cursor=1-2x", "limit=0", "user=1",
 		} {
 			w.do(t, http.MethodGet, "/admin/v1/audit?"+query, key, "", "").want(t, 400, auth.InvalidRequest)
 		}

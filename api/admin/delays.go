@@ -86,10 +86,10 @@ func (a *API) listBindingDelays(w http.ResponseWriter, r *http.Request) error {
 func (a *API) attemptQuery(r *http.Request) (person.AttemptQuery, error) {
 	q := person.AttemptQuery{Now: a.c.Clock()}
 	var err error
-	if q.Person, err = queryPerson(r); err != nil {
+	if q.Person, err = queryID(r, "person"); err != nil {
 		return q, err
 	}
-	id, err := queryValue(r, "uuid", uuid.Parse)
+	id, err := queryID(r, "uuid")
 	if err != nil {
 		return q, err
 	}
@@ -98,13 +98,13 @@ func (a *API) attemptQuery(r *http.Request) (person.AttemptQuery, error) {
 		return q, err
 	}
 	q.Delayed = value(delayed)
-	logTarget(r.Context(), &session.Target{Identity: value(id), Person: q.Person})
+	logTarget(r.Context(), &session.Target{Identity: id, Person: q.Person})
 	address := queryText(r, "address")
-	if id != nil && address != "" {
+	if id != uuid.Nil && address != "" {
 		return q, auth.Invalid("Name a uuid or an address, not both.")
 	}
-	if id != nil {
-		k := auth.IdentityAttempts(*id)
+	if id != uuid.Nil {
+		k := auth.IdentityAttempts(id)
 		q.Kind, q.Key = k.Kind, k.Key
 	}
 	if address != "" {

@@ -41,17 +41,17 @@ func (a *API) listIdentities(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if q.Person, err = queryPerson(r); err != nil {
+	if q.Person, err = queryID(r, "person"); err != nil {
 		return err
 	}
-	id, err := queryValue(r, "uuid", uuid.Parse)
+	id, err := queryID(r, "uuid")
 	if err != nil {
 		return err
 	}
-	logTarget(r.Context(), &session.Target{Identity: value(id), Person: q.Person, AppID: q.AppID})
+	logTarget(r.Context(), &session.Target{Identity: id, Person: q.Person, AppID: q.AppID})
 	var found []person.IdentityRecord
-	if id != nil {
-		found, err = a.oneIdentity(r, *id, &q)
+	if id != uuid.Nil {
+		found, err = a.oneIdentity(r, id, &q)
 	} else {
 		found, err = a.c.Persons.Identities(r.Context(), q, caller(r, ""))
 	}

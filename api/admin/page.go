@@ -60,12 +60,12 @@ func cutPage[T any](all []T, limit int, id func(T) string) ([]T, *string) {
 	return all[:limit], &next
 }
 
-// queryPerson returns the person that a list is restricted to, uuid.Nil without the
-// parameter. The parameter may not be uuid.Nil, which would restrict nothing.
-func queryPerson(r *http.Request) (uuid.UUID, error) {
-	id, err := queryValue(r, "person", uuid.Parse)
+// queryID returns an id that a list is restricted to, uuid.Nil without the parameter. The
+// parameter may not be uuid.Nil, which would restrict nothing.
+func queryID(r *http.Request, name string) (uuid.UUID, error) {
+	id, err := queryValue(r, name, uuid.Parse)
 	if err == nil && id != nil && *id == uuid.Nil {
-		err = auth.Invalid("person must be the id of a person")
+		err = errForm(name)
 	}
 	return value(id), err
 }
