@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,38 +28,38 @@ func (auditCmd) Help() string {
 
 // auditFlags are the filters of the audit log. Filters that are given must all match.
 type auditFlags struct {
-	Since     time.Duration `placeholder:"DURATION" help:"Only events of this time until now, for example 1h."`
-	From      time.Time     `placeholder:"TIME" help:"Only events at this time or later, for example 2026-01-31T08:00:00+08:00."`
-	Until     time.Time     `placeholder:"TIME" help:"Only events before this time."`
-	Action    string        `placeholder:"ACTION" help:"Only this action, for example revoked."`
-	Actor     string        `placeholder:"ACTOR" help:"Only by this actor: bearer, cli, service or service_key:ID."`
-	App       string        `placeholder:"APPID" help:"Only about this app."`
-	UUID      uuid.UUID     `name:"uuid" placeholder:"UUID" help:"Only about this user."`
-	Session   uuid.UUID     `placeholder:"ID" help:"Only about this session."`
-	Person    uuid.UUID     `placeholder:"ID" help:"Only about this person."`
-	RequestID string        `placeholder:"ID" help:"Only of the request with this X-Request-Id."`
+	Since     *time.Duration `placeholder:"DURATION" help:"Only events of this time until now, for example 1h."`
+	From      time.Time      `placeholder:"TIME" help:"Only events at this time or later, for example 2026-01-31T08:00:00+08:00."`
+	Until     time.Time      `placeholder:"TIME" help:"Only events before this time."`
+	Action    *string        `placeholder:"ACTION" help:"Only this action, for example revoked."`
+	Actor     *string        `placeholder:"ACTOR" help:"Only by this actor: bearer, cli, service or service_key:ID."`
+	App       *string        `placeholder:"APPID" help:"Only about this app."`
+	UUID      *uuid.UUID     `name:"uuid" placeholder:"UUID" help:"Only about this user."`
+	Session   *uuid.UUID     `placeholder:"ID" help:"Only about this session."`
+	Person    *uuid.UUID     `placeholder:"ID" help:"Only about this person."`
+	RequestID *string        `placeholder:"ID" help:"Only of the request with this X-Request-Id."`
 	adminFlags
 }
 
-func (f *auditFlags) query() (adminclient.AuditQuery, error) {
-	q := adminclient.AuditQuery{From: f.From, Until: f.Until}
-	if f.Since != 0 {
-		if f.Since < 0 || !f.From.IsZero() {
-			return q, wrongUsage(fmt.Errorf("--since must be a positive duration, and not together with --from"))
-		}
-		q.From = time.Now().Add(-f.Since)
+// checkArgs implements [argsChecker].
+func (f *auditFlags) checkArgs() error {
+	if f.Since != nil && (*f.Since <= 0 || !f.From.IsZero()) {
+		return errors.New("--since must be longer than 0, and not together with --from")
 	}
-	for to, text := range map[**string]*string{&q.Action: &f.Action, &q.Actor: &f.Actor, &q.App: &f.App, &q.RequestID: &f.RequestID} {
-		if *text != "" {
-			*to = text
-		}
+	return nil
+}
+
+// open returns the client of the admin API, and the query with pages of a size.
+func (f *auditFlags) open(std streams, limit int) (*adminclient.Client, adminclient.AuditQuery, error) {
+	q := adminclient.AuditQuery{
+		From: f.From, Until: f.Until, Action: f.Action, Actor: f.Actor, App: f.App, RequestID: f.RequestID,
+		UUID: f.UUID, Session: f.Session, Person: f.Person, Page: adminclient.Page{Limit: limit},
 	}
-	for to, id := range map[**uuid.UUID]*uuid.UUID{&q.UUID: &f.UUID, &q.Session: &f.Session, &q.Person: &f.Person} {
-		if *id != uuid.Nil {
-			*to = id
-		}
+	if f.Since != nil {
+		q.From = time.Now().Add(-*f.Since)
 	}
-	return q, nil
+	client, err := f.client(std)
+	return client, q, err
 }
 
 type auditListCmd struct {
@@ -69,26 +70,19 @@ type auditListCmd struct {
 
 // Run lists events.
 func (c *auditListCmd) Run(ctx context.Context, std streams) error {
-	client, err := c.client(std)
+	client, q, err := c.open(std, c.Limit)
 	if err != nil {
 		return err
 	}
-	q, err := c.query()
-	if err != nil {
-		return err
-	}
-	q.Limit = c.Limit
 	found, err := client.ListAudit(ctx, q)
 	if err != nil {
 		return c.explain(err)
 	}
+	show := printEvents
 	if c.JSON {
-		for i := range found.Events {
-			if err := json.NewEncoder(std.out).Encode(&found.Events[i]); err != nil {
-				return err
-			}
-		}
-	} else if err := printEvents(std, found.Events); err != nil {
+		show = printEventLines
+	}
+	if err := show(std, found.Events...); err != nil {
 		return err
 	}
 	if found.Next != nil {
@@ -97,7 +91,20 @@ func (c *auditListCmd) Run(ctx context.Context, std streams) error {
 	return nil
 }
 
-func printEvents(std streams, events []adminclient.AuditEvent) error {
+// printEventLines prints events as NDJSON.
+func printEventLines(std streams, events ...adminclient.AuditEvent) error {
+	e := json.NewEncoder(std.out)
+	e.SetEscapeHTML(false)
+	for i := range events {
+		if err := e.Encode(&events[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// printEvents prints events as a table.
+func printEvents(std streams, events ...adminclient.AuditEvent) error {
 	w := tabwriter.NewWriter(std.out, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "TIME\tACTION\tACTOR\tABOUT\tREASON\tDETAIL")
 	for i := range events {
@@ -132,21 +139,15 @@ type auditExportCmd struct {
 
 // Run prints all events.
 func (c *auditExportCmd) Run(ctx context.Context, std streams) error {
-	client, err := c.client(std)
+	client, q, err := c.open(std, exportPage)
 	if err != nil {
 		return err
 	}
-	q, err := c.query()
-	if err != nil {
-		return err
-	}
-	q.Limit = exportPage
-	out := json.NewEncoder(std.out)
 	for e, err := range client.Audit(ctx, q) {
 		if err != nil {
 			return c.explain(err)
 		}
-		if err := out.Encode(&e); err != nil {
+		if err := printEventLines(std, e); err != nil {
 			return err
 		}
 	}

@@ -18,10 +18,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"reflect"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -60,17 +58,16 @@ func main() {
 func run(ctx context.Context, args, environ []string, std streams) int {
 	var c cli
 	exited := -1
-	parser, err := kong.New(&c,
+	parser, err := kong.New(&c, append(setting.Decoders(),
 		kong.Name("yufu"),
 		kong.Description("Yufu signs mini-program users in: a wx.login code becomes a short-lived signed token and a refresh token that survives lost answers.\n\nTry it: yufu dev"),
 		kong.Writers(std.out, std.err),
 		kong.Exit(func(code int) { exited = code }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
 		kong.ValueFormatter(setting.Help),
-		kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(setting.DecodeDuration)),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(std),
-	)
+	)...)
 	if err != nil {
 		fmt.Fprintln(std.err, "yufu:", err)
 		return 1

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/uuid"
 )
 
 // bounds are the bounds of one flag, from its tags.
@@ -96,18 +97,33 @@ func (b bounds) format(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// DecodeDuration reads the value of a flag that is a duration.
-func DecodeDuration(ctx *kong.DecodeContext, target reflect.Value) error {
-	var text string
-	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {
-		return err
+// Decoders are options of a parser. They read the values of flags, and say plainly what a
+// wrong value should have been.
+func Decoders() []kong.Option {
+	return []kong.Option{
+		decoder("a duration such as 90s, 15m or 720h", time.ParseDuration),
+		decoder("a time such as 2026-01-31T08:00:00+08:00", func(s string) (time.Time, error) { return time.Parse(time.RFC3339, s) }),
+		decoder("an id such as 01936e2a-7b1c-7d3e-8f40-5a6b7c8d9e0f", func(s string) (*uuid.UUID, error) {
+			id, err := uuid.Parse(s)
+			return &id, err
+		}),
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return fmt.Errorf("must be a duration such as 90s, 15m or 720h, got %q", text)
-	}
-	target.SetInt(int64(d))
-	return nil
+}
+
+// decoder returns the option for flags of a type.
+func decoder[T any](what string, parse func(string) (T, error)) kong.Option {
+	return kong.TypeMapper(reflect.TypeFor[T](), kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
+		var text string
+		if err := ctx.Scan.PopValueInto("value", &text); err != nil {
+			return err
+		}
+		v, err := parse(text)
+		if err != nil {
+			return fmt.Errorf("must be %s, got %q", what, text)
+		}
+		target.Set(reflect.ValueOf(v))
+		return nil
+	}))
 }
 
 // Duration formats a duration as operators write it: 5m, not 5m0s.
