@@ -137,7 +137,8 @@ func TestFacts(t *testing.T) {
 			t.Errorf("%d refusals are audited, want 5", n)
 		}
 		if n := w.count(t, `select count(*) from audit a left join audit_values v on v.audit_id = a.id
-where a.id > ? and a.detail || coalesce(v.value, '') glob '*[李19][雷09]0[19]*'`, before); n != 0 {
+where a.id > ? and (a.detail like '%李雷%' or a.detail like '%1001%' or a.detail like '%9999%'
+  or v.value like '%李雷%' or v.value like '%1001%' or v.value like '%9999%')`, before); n != 0 {
 			t.Error("the audit trail holds facts")
 		}
 	})
