@@ -89,8 +89,8 @@ func (s *Store) auditRecords(ctx context.Context, sql string, args ...any) ([]au
 
 func scanAudit(row pgx.CollectableRow) (audit.Stored, error) {
 	var a audit.Stored
-	err := row.Scan(&a.ID, &a.At, &a.Action, &a.Actor, (*zeronull.Text)(&a.AppID), nullUUID(&a.Identity), nullUUID(&a.Session), nullUUID(&a.Person),
-		&a.Reason, &a.RequestID, (*zeronull.Text)(&a.Detail), (*zeronull.Text)(&a.Commitments))
+	err := row.Scan(&a.ID, &a.At, (*string)(&a.Action), &a.Actor, (*zeronull.Text)(&a.AppID), nullUUID(&a.Identity), nullUUID(&a.Session), nullUUID(&a.Person),
+		&a.Reason, &a.RequestID, (*zeronull.Text)(&a.Row.Detail), (*zeronull.Text)(&a.Commitments))
 	a.At = a.At.UTC()
 	return a, err
 }

@@ -77,7 +77,7 @@ func scanAudit(rows *sql.Rows) (audit.Stored, error) {
 		identity, session, person uuid.NullUUID
 	)
 	err := rows.Scan(&a.ID, into(&a.At), &a.Action, &a.Actor, &a.AppID, &identity, &session, &person,
-		&a.Reason, &a.RequestID, &a.Detail, &a.Commitments)
+		&a.Reason, &a.RequestID, &a.Row.Detail, &a.Commitments)
 	a.Identity, a.Session, a.Person = identity.UUID, session.UUID, person.UUID
 	return a, err
 }

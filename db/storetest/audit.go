@@ -19,7 +19,7 @@ func (f *fixture) someEvents(t testing.TB, n int) (written []auth.AuditEvent) {
 	for i := range n {
 		e := auth.AuditEvent{
 			At: t0.Add(time.Duration(i) * time.Second), Action: auth.AuditAction(fmt.Sprint("test.", i%3)), Actor: fmt.Sprint("actor", i%3),
-			AppID: fmt.Sprint("wx", i%3), Identity: ids[i%3], Session: ids[(i+1)%3], RequestID: fmt.Sprint("req-", i%3),
+			AppID: fmt.Sprint("wx", i%3), Identity: ids[i%3], Session: ids[(i+1)%3], RequestID: fmt.Sprint("call-", i%3),
 			Detail: map[string]any{"number": i, "name": fmt.Sprint("name ", i)},
 		}
 		d := personDraft(fmt.Sprint("no-", i), "", "", nil)
@@ -80,9 +80,9 @@ var auditTests = []test{
 			"identity":        {audit.Query{Identity: w[1].Identity}, everyThird},
 			"session":         {audit.Query{Session: w[1].Session}, everyThird},
 			"person":          {audit.Query{Person: w[1].Person}, []any{"name 1"}},
-			"request":         {audit.Query{RequestID: "req-1", Actor: "actor1"}, everyThird},
-			"two that agree":  {audit.Query{RequestID: "req-1", Action: "test.1"}, everyThird},
-			"two that do not": {audit.Query{RequestID: "req-1", Action: "test.2"}, nil},
+			"request":         {audit.Query{RequestID: "call-1"}, everyThird},
+			"two that agree":  {audit.Query{RequestID: "call-1", Action: "test.1"}, everyThird},
+			"two that do not": {audit.Query{RequestID: "call-1", Action: "test.2"}, nil},
 			"from":            {audit.Query{From: at(5), Actor: "actor2"}, []any{"name 5"}},
 			"until":           {audit.Query{Until: at(5), Actor: "actor2"}, []any{"name 2"}},
 			"between":         {audit.Query{From: at(2), Until: at(4), Action: "test.0"}, []any{"name 3"}},

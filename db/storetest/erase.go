@@ -113,7 +113,14 @@ var eraseTests = []test{
 		one, two := f.exchange(t, "o-1", t0), f.exchange(t, "o-2", t0)
 		p := f.phonePerson(t, one.Identity)
 		f.bindTo(t, two.Identity, p.ID, auth.SecondJoins)
+		// An event about the person and no identity.
+		_, err := f.Store.DisablePerson(t.Context(), p.ID, event(auth.AuditPersonDisabled, t0).With(map[string]any{"phone": "+86138****1001"}))
+		wantCode(t, err, "")
+		p, err = f.Store.EnablePerson(t.Context(), p.ID, event(auth.AuditPersonEnabled, t0))
+		wantCode(t, err, "")
+		values := `select count(*) from audit_values`
 		f.erase(t, one.Identity, t0)
+		wantEqual(t, "personal values in the audit trail", f.number(t, values), 1)
 		wantEqual(t, "the person of another identity", f.record(t, p.ID), p)
 		wantEqual(t, "person of the other", f.identity(t, two.Identity).Person, p.ID)
 		f.erase(t, two.Identity, t0)
@@ -123,6 +130,7 @@ var eraseTests = []test{
 		if f.detail(t, "person_forgotten") == "" {
 			t.Error("the audit trail does not say that the person was forgotten")
 		}
+		wantEqual(t, "personal values in the audit trail afterwards", f.number(t, values), 0)
 	}},
 	{"a person that an admin has taken over stays", func(t *testing.T, f *fixture) {
 		s := f.exchange(t, "o-1", t0)

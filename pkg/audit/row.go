@@ -5,13 +5,11 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/yufu-auth/yufu/pkg/auth"
 )
@@ -44,15 +42,20 @@ func (v *Value) commitment() []byte {
 }
 
 // NewRow divides the details of an event into those that stay for ever and the personal
-// ones.
+// ones. It returns an error if a personal one is not a string.
 func NewRow(e *auth.AuditEvent) (Row, error) {
 	var row Row
 	detail := maps.Clone(e.Detail)
 	commitments := map[string][]byte{}
 	for _, name := range auth.PersonalDetails() {
-		text, personal := detail[name].(string)
+		value, personal := detail[name]
 		if !personal {
 			continue
+		}
+		text, ok := value.(string)
+		if !ok {
+			// As another type it would stay in the event for ever.
+			return Row{}, fmt.Errorf("audit: the personal detail %s of %s is a %T, want a string", name, e.Action, value)
 		}
 		v := Value{Name: name, Value: text, Salt: make([]byte, saltSize)}
 		_, _ = rand.Read(v.Salt) // never fails: crypto/rand aborts the program instead
@@ -88,57 +91,50 @@ type Record struct {
 	Erased []string
 }
 
-// Stored is a row as a store reads it.
+// Stored is a row as a store reads it: the plain columns in Record, the others in Row.
 type Stored struct {
-	ID                                      int64
-	At                                      time.Time
-	Action, Actor, AppID, Reason, RequestID string
-	Identity, Session, Person               uuid.UUID
-	// Detail, Commitments and Values are those of [Row]; values may have been erased.
+	Record
 	Row
 }
 
-// NewRecords returns the records of stored rows.
+// NewRecords returns the records of stored rows, with their details.
 func NewRecords(rows []Stored) ([]Record, error) {
 	all := make([]Record, len(rows))
 	for i := range rows {
-		var err error
-		if all[i], err = newRecord(&rows[i]); err != nil {
-			return nil, err
+		if err := rows[i].open(); err != nil {
+			return nil, fmt.Errorf("audit: row %d: %w", rows[i].ID, err)
 		}
+		all[i] = rows[i].Record
 	}
 	return all, nil
 }
 
-func newRecord(s *Stored) (Record, error) {
-	r := Record{ID: s.ID, AuditEvent: auth.AuditEvent{
-		At: s.At, Action: auth.AuditAction(s.Action), Actor: s.Actor, AppID: s.AppID, Identity: s.Identity,
-		Session: s.Session, Person: s.Person, Reason: s.Reason, RequestID: s.RequestID,
-	}}
+// open reads the columns of Row into the record.
+func (s *Stored) open() error {
 	var commitments map[string][]byte
-	for _, part := range []struct {
-		json string
-		into any
-	}{{s.Detail, &r.Detail}, {s.Commitments, &commitments}} {
-		if part.json == "" {
-			continue
-		}
-		d := json.NewDecoder(strings.NewReader(part.json))
-		d.UseNumber()
-		if err := d.Decode(part.into); err != nil {
-			return Record{}, fmt.Errorf("audit: row %d: %w", s.ID, err)
-		}
+	if err := errors.Join(decode(s.Row.Detail, &s.Record.Detail), decode(s.Commitments, &commitments)); err != nil {
+		return err
 	}
-	if r.Detail == nil && len(commitments) > 0 {
-		r.Detail = map[string]any{}
+	if s.Record.Detail == nil && len(commitments) > 0 {
+		s.Record.Detail = map[string]any{}
 	}
 	for _, name := range slices.Sorted(maps.Keys(commitments)) {
 		i := slices.IndexFunc(s.Values, func(v Value) bool { return v.Name == name })
 		if i < 0 {
-			r.Erased = append(r.Erased, name)
+			s.Erased = append(s.Erased, name)
 			continue
 		}
-		r.Detail[name] = s.Values[i].Value
+		s.Record.Detail[name] = s.Values[i].Value
 	}
-	return r, nil
+	return nil
+}
+
+// decode reads a JSON object, or nothing from "". Numbers stay as they are written.
+func decode(object string, into any) error {
+	if object == "" {
+		return nil
+	}
+	d := json.NewDecoder(strings.NewReader(object))
+	d.UseNumber()
+	return d.Decode(into)
 }

@@ -40,6 +40,9 @@ func TestNewRow(t *testing.T) {
 	if err != nil || again.Commitments == row.Commitments {
 		t.Errorf("commitments of a second event = %s, %v; want other salts", again.Commitments, err)
 	}
+	if row, err := audit.NewRow(&auth.AuditEvent{Detail: map[string]any{"phone": []string{"+8613800001001"}}}); err == nil {
+		t.Errorf("NewRow() of a personal detail that is no string = %+v, want an error", row)
+	}
 	for name, e := range map[string]auth.AuditEvent{"no details": {}, "only details that are not personal": {Detail: map[string]any{"n": 1}}} {
 		if row, err := audit.NewRow(&e); err != nil || row.Commitments != "" || row.Values != nil {
 			t.Errorf("%s: NewRow() = %+v, %v; want no commitments", name, row, err)
@@ -49,10 +52,13 @@ func TestNewRow(t *testing.T) {
 
 func TestNewRecords(t *testing.T) {
 	t.Parallel()
-	stored := audit.Stored{ID: 7, Action: "test", Row: audit.Row{
-		Detail: `{"n":12345678901234567890}`, Commitments: `{"phone":"AA==","name":"AA=="}`, Values: []audit.Value{{Name: "phone", Value: "1"}},
-	}}
-	got, err := audit.NewRecords([]audit.Stored{stored, {ID: 8}})
+	stored := audit.Stored{
+		Record: audit.Record{ID: 7, AuditEvent: auth.AuditEvent{Action: "test"}},
+		Row: audit.Row{
+			Detail: `{"n":12345678901234567890}`, Commitments: `{"phone":"AA==","name":"AA=="}`, Values: []audit.Value{{Name: "phone", Value: "1"}},
+		},
+	}
+	got, err := audit.NewRecords([]audit.Stored{stored, {Record: audit.Record{ID: 8}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +69,7 @@ func TestNewRecords(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("records (-want +got):\n%s", d)
 	}
-	stored.Detail = `{`
+	stored.Row.Detail = `{`
 	if _, err := audit.NewRecords([]audit.Stored{stored}); err == nil {
 		t.Error("NewRecords() accepts a broken row")
 	}

@@ -104,8 +104,8 @@ type Store interface {
 	// uuid; the next log-in of the account gets a new uuid, so a disabled account can
 	// log in again. A person that was made by a phone number ([auth.PersonByPhone]),
 	// without an external_id from the business and without another bound identity,
-	// loses phone, name, attributes and facts. The identity's audit events lose the
-	// personal values. It is harmless to repeat.
+	// loses phone, name, attributes and facts. The audit events of the identity, and of
+	// such a person, lose their personal values. It is harmless to repeat.
 	//
 	// Errors: [auth.NotFound].
 	EraseIdentity(ctx context.Context, c IdentityChange) (IdentityRecord, error)
