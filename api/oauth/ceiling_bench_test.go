@@ -93,8 +93,8 @@ func BenchmarkRefresh(b *testing.B) {
 					last := len(ours.blocks) - 1
 					ratios = append(ratios, hand.blocks[last]/ours.blocks[last])
 				}
-				// The suite of the stores checks the number. Here it can be greater by chance:
-				// a worker that finds no idle connection opens one.
+				// TestRoundTrips in db/postgres checks the number. Here it can be greater by
+				// chance: a worker that finds no idle connection opens one.
 				trips := float64(s.trips.Load()-before) / float64(len(ratios)*ceilingBlock())
 				b.ReportMetric(0, "ns/op") // hides the time of a block
 				b.ReportMetric(median(ours.blocks), "cpu-ns/op")

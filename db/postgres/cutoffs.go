@@ -97,6 +97,9 @@ func (s *Store) cutoffs(ctx context.Context, h *timelineQueries, after int64, li
 // errDisorder means that an answer of [cutoffsSQL] is not in order.
 var errDisorder = errors.New("postgres: the cutoffs are not in the order of their ids")
 
+// batchColumns is how many columns of [cutoffsSQL] are about the batch.
+const batchColumns = 6
+
 // scanCutoffs reads an answer of [cutoffsSQL]. Its first row has the columns about the
 // batch, and if that is empty, it has no cutoff.
 func scanCutoffs(rows pgx.Rows, limit int) (b cutoffs.Batch, err error) {
@@ -118,7 +121,7 @@ func scanCutoffs(rows pgx.Rows, limit int) (b cutoffs.Batch, err error) {
 		case c.ID <= last:
 			return b, errDisorder
 		case last == 0:
-			clear(row[:6]) // pgx skips these columns
+			clear(row[:batchColumns]) // pgx skips them
 			b.Cutoffs = make([]auth.Cutoff, 0, max(min(int64(limit), b.Last-c.ID+1), 1))
 		}
 		c.ExpiresAt = c.ExpiresAt.UTC()

@@ -342,8 +342,9 @@ func (f *Follower) loadNew(ctx context.Context) error {
 			last = page.Cutoffs[n-1].ID
 		}
 		// The next page is on its way while this one is added.
-		next := make(chan answer, 1)
+		var next chan answer
 		if !complete {
+			next = make(chan answer, 1)
 			go func() { next <- f.query(ctx, last) }()
 		}
 		// Verifiers of this process get them before any subscriber.
